@@ -43,7 +43,9 @@ class ShardWindow:
     window: int = 0
 
     def owns(self, frame_index: int) -> bool:
-        return self.start <= frame_index < self.stop
+        """A sequential video's length is known only at its end: its last piece is open."""
+        at_end = self.video.sequential and self.stop >= self.video.num_frames
+        return self.start <= frame_index and (at_end or frame_index < self.stop)
 
 
 def window_ranges(num_frames: int, spec: WindowSpec) -> list[tuple[int, int]]:

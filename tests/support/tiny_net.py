@@ -1,0 +1,142 @@
+"""A small real network as a system: convolutions, attention, masks; random weights by seed.
+
+B batch, Q queries, C channels, P positions at stride 4, H x W the input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vis_core.masks import rle
+from vis_core.system import System
+from vis_core.systems.oracle.config import OracleLinkConfig
+from vis_core.systems.oracle.linker import OracleLinker
+from vis_core.types import Category, FrameBatch, FramePrediction
+from vis_core.windows import ShardWindow, WindowSpec
+
+_CHANNELS = 16
+_EMBEDDING_DIM = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TinyNetConfig:
+    """Every call has the shape (batch_size, 3, input_height, input_width)."""
+
+    batch_size: int = 4
+    input_height: int = 48
+    input_width: int = 64
+    num_queries: int = 5
+    seed: int = 0
+
+
+class TinyNet(nn.Module):
+    """Queries attend to stride-4 features and to each other, then paint their masks on them."""
+
+    def __init__(self, num_queries: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, _CHANNELS, 3, stride=2, padding=1)
+        self.body = nn.Conv2d(_CHANNELS, _CHANNELS, 3, stride=2, padding=1)
+        self.queries = nn.Parameter(torch.randn(num_queries, _CHANNELS))
+        self.cross = nn.MultiheadAttention(_CHANNELS, 2, batch_first=True)
+        self.mutual = nn.MultiheadAttention(_CHANNELS, 2, batch_first=True)
+        self.score = nn.Linear(_CHANNELS, 1)
+        self.embed = nn.Linear(_CHANNELS, _EMBEDDING_DIM)
+
+    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.body(F.relu(self.stem(images_B3HW)))
+        pixels_BPC = features.flatten(2).transpose(1, 2)
+        queries_BQC = self.queries.expand(len(images_B3HW), -1, -1)
+        queries_BQC = queries_BQC + self.cross(queries_BQC, pixels_BPC, pixels_BPC)[0]
+        queries_BQC = queries_BQC + self.mutual(queries_BQC, queries_BQC, queries_BQC)[0]
+        logits_BQhw = torch.einsum("bqc,bchw->bqhw", queries_BQC, features)
+        scores_BQ = self.score(queries_BQC)[..., 0].sigmoid()
+        return logits_BQhw, scores_BQ, self.embed(queries_BQC)
+
+
+class TinyNetPredictor:
+    """Runs core frames through the network in batches of one shape, the last one padded."""
+
+    def __init__(self, config: TinyNetConfig) -> None:
+        torch.set_num_threads(1)  # sums in one order
+        self._config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self._net = TinyNet(config.num_queries).eval()
+
+    def predict(
+        self, frames: Iterator[FrameBatch], window: ShardWindow
+    ) -> Iterator[FramePrediction]:
+        core = (
+            (int(index), float(pts), pixels)
+            for batch in frames
+            for index, pts, pixels in zip(
+                batch.frame_index, batch.pts_seconds, batch.frames, strict=True
+            )
+            if window.owns(int(index))
+        )
+        while chunk := list(itertools.islice(core, self._config.batch_size)):
+            outputs = self._forward([pixels for _, _, pixels in chunk])
+            for (index, pts, pixels), *output in zip(chunk, *outputs, strict=False):
+                size = (pixels.shape[0], pixels.shape[1])
+                yield _prediction(window, index, pts, size, *output)
+
+    @torch.inference_mode()
+    def _forward(self, images: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+        config = self._config
+        shape = (config.input_height, config.input_width)
+        batch = torch.zeros(config.batch_size, 3, *shape)
+        for slot, pixels in zip(batch, images, strict=False):
+            image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None] / 255
+            slot.copy_(F.interpolate(image, shape, mode="bilinear")[0])
+        return self._net(batch)
+
+
+def _prediction(
+    window: ShardWindow,
+    index: int,
+    pts: float,
+    size: tuple[int, int],
+    logits_Qhw: Tensor,
+    scores_Q: Tensor,
+    embeds_QD: Tensor,
+) -> FramePrediction:
+    """One instance per query whose mask has a pixel; masks cut one deviation above the mean."""
+    logits_QHW = F.interpolate(logits_Qhw[None], size, mode="bilinear")[0].numpy()
+    level = logits_QHW.mean((1, 2), keepdims=True) + logits_QHW.std((1, 2), keepdims=True)
+    masks = rle.encode(logits_QHW > level)
+    kept = np.flatnonzero(rle.areas(masks, size))
+    masks = [masks[query] for query in kept]
+    return FramePrediction(
+        video_id=window.video.video_id,
+        frame_index=index,
+        pts_seconds=pts,
+        height=size[0],
+        width=size[1],
+        scores=scores_Q.numpy()[kept],
+        labels=np.ones(len(kept), np.int32),
+        boxes=rle.boxes(masks, size),
+        masks=masks,
+        embeddings=embeds_QD.numpy()[kept].astype(np.float16).astype(np.float32),
+        proposals=kept.astype(np.int32),
+        window=window.window,
+    )
+
+
+TINY_NET = System(
+    name="tiny_net",
+    predict_version=1,
+    link_version=1,
+    predict_config=TinyNetConfig,
+    link_config=OracleLinkConfig,
+    window=lambda config: WindowSpec(),
+    make_predictor=TinyNetPredictor,
+    make_linker=OracleLinker,
+    categories=lambda config: [Category(label=1, name="thing", source="tiny_net")],
+)

@@ -1,0 +1,71 @@
+"""What makes two results the same: hashes over settings, content of named files and versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from vis_core import config
+from vis_core.errors import UsageError
+from vis_core.system import System
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of canonical JSON: sorted keys, no spaces, no NaN."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_file(path: str, chunk_bytes: int = 1 << 20) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while chunk := file.read(chunk_bytes):
+                digest.update(chunk)
+    except OSError as error:
+        raise UsageError(f"cannot read {path!r}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def member_fingerprint(system: System, predict_config: Any, sampling: dict[str, Any]) -> str:
+    """Key of a member's predictions: changes exactly when its rows may change."""
+    return digest_of(
+        {
+            "system": system.name,
+            "predict_version": system.predict_version,
+            "config": _content_of(predict_config),
+            "view": None,
+            "sampling": sampling,
+        }
+    )
+
+
+def linker_fingerprint(system: System, link_config: Any) -> str:
+    """Key of a linker's decisions on given predictions."""
+    return digest_of(
+        {
+            "system": system.name,
+            "link_version": system.link_version,
+            "config": _content_of(link_config),
+        }
+    )
+
+
+def _content_of(settings: Any) -> dict[str, Any]:
+    """Settings as values, with every named file replaced by the digest of its content."""
+    values = config.as_values(settings, without_execution=True)
+    for name, path in config.file_fields(settings).items():
+        if Path(path).is_file() or not _is_symbolic(path):
+            values[name] = {"sha256": digest_of_file(path)}
+    return values
+
+
+def _is_symbolic(value: str) -> bool:
+    """`formula:…` and the like: a value that stands where a file could, but names none."""
+    scheme, separator, _ = value.partition(":")
+    return bool(separator) and scheme.isidentifier() and len(scheme) > 1

@@ -1,0 +1,82 @@
+"""The inline runner: index → plan → predict → link → finish in one process plus its decoder child.
+
+The Ray runner calls the same functions; this one is the oracle for it, and the way to label on a
+laptop. Read `run_inline` from top to bottom: it is the whole data flow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from vis_core.job import Job, file_metadata
+from vis_core.progress import Progress, Silence
+from vis_core.stages.link import link_videos
+from vis_core.stages.plan import WorkPlan
+from vis_core.stages.predict import MemberRuntime, UnitFailed, run_shard
+from vis_core.stages.run import Run, RunReport, open_run
+from vis_core.store.segments import Unit
+from vis_core.video.reader import VideoReader, probing
+
+
+def run_inline(job: Job, progress: Progress | None = None) -> RunReport:
+    """Labels everything the job names; killed at any point, calling it again goes on."""
+    progress = progress or Silence()
+    with open_run(job, "inline") as run:
+        run.index(lambda: probing(job.settings.limits), progress)
+        run.recover()
+        runtimes: dict[str, MemberRuntime] = {}
+        with VideoReader(job.settings.limits) as reader:
+            while (plan := run.plan()).num_units:
+                _predict(run, plan, runtimes, reader, progress)
+        _link(run, everything=True)
+        return run.finish()
+
+
+def _predict(
+    run: Run,
+    plan: WorkPlan,
+    runtimes: dict[str, MemberRuntime],
+    reader: VideoReader,
+    progress: Progress,
+) -> None:
+    """One pass over the plan; units that fail are planned again, on their own."""
+    progress.begin("predict", plan.num_frames, "frames")
+    for unit, then in _with_next(plan.units(run.job)):
+        if unit.member not in runtimes:
+            runtimes[unit.member] = MemberRuntime.set_up(run.job.member(unit.member))
+        run.begin(unit)
+        try:
+            receipt = run_shard(
+                unit,
+                runtimes[unit.member],
+                run.job,
+                run.store.folder,
+                reader,
+                metadata=run.metadata[unit.member],
+                then=then if then is not None and then.member == unit.member else None,
+            )
+        except UnitFailed as failure:
+            run.failed(failure)
+            progress.note(failures=run.report.failed_attempts)
+        else:
+            run.record(unit, receipt)
+            progress.advance(sum(segment.num_rows for segment in receipt.segments))
+        _link(run, everything=False)
+    progress.end()
+
+
+def _link(run: Run, *, everything: bool) -> None:
+    for batch in run.ready(everything=everything):
+        started = time.monotonic()
+        rows = link_videos(run.job, run.store.folder, batch, metadata=file_metadata(run.job))
+        run.linked(rows, time.monotonic() - started)
+
+
+def _with_next(units: Iterator[Unit]) -> Iterator[tuple[Unit, Unit | None]]:
+    """Each unit with the one after it, so that its decoding can begin."""
+    current = next(units, None)
+    while current is not None:
+        following = next(units, None)
+        yield current, following
+        current = following

@@ -1,0 +1,399 @@
+"""A run's bookkeeping, shared by every runner: everything but who computes the units.
+
+A runner asks for the plan, computes units with `run_shard`, reports each receipt or failure, links
+the batches that `ready` hands out with `link_videos`, and finishes. All state that matters is in
+the results folder; this object can be lost at any point.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vis_core import errors, schema
+from vis_core.errors import UsageError
+from vis_core.failpoints import failpoint
+from vis_core.job import Job, file_metadata, job_record, new_run_id
+from vis_core.progress import Progress
+from vis_core.stages import finish
+from vis_core.stages.index import MakeProbe, index_videos
+from vis_core.stages.link import SettledVideo, track_key
+from vis_core.stages.plan import WorkPlan, plan_job
+from vis_core.stages.predict import UnitFailed
+from vis_core.stages.settle import Settlement
+from vis_core.store import lease as leases
+from vis_core.store.manifest import ATTEMPTS, KEY_COLUMNS, ReceiptFlusher
+from vis_core.store.results import MASKS, TRACKS
+from vis_core.store.segments import Receipt, SegmentKey, Unit
+from vis_core.store.store import IN_FLIGHT, VIDEOS, Store, now, open_store
+
+logger = logging.getLogger(__name__)
+
+COMPACT_AT_FILES = 32
+
+
+@dataclasses.dataclass(kw_only=True)
+class RunReport:
+    """What a run did and cost: `run.json`."""
+
+    run_id: str
+    runner: str
+    exit_code: int = errors.EXIT_FAILED
+    seconds: float = 0.0
+    num_videos: int = 0
+    num_units: int = 0
+    frames_planned: int = 0
+    frames_predicted: int = 0
+    frames_adopted: int = 0  # found committed by a run that could not report it
+    frames_recomputed: int = 0  # begun by an earlier run, lost, and predicted again
+    failed_attempts: int = 0
+    videos_linked: int = 0
+    num_tracks: int = 0
+    num_masks: int = 0
+    open_failures: int = 0
+    index_seconds: float = 0.0
+    plan_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    predict_seconds: float = 0.0
+    write_seconds: float = 0.0
+    link_seconds: float = 0.0
+    finish_seconds: float = 0.0
+    status: dict[str, int] = dataclasses.field(default_factory=dict)
+    conservation: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+class Run:
+    """One run over a results folder that it holds the lease of."""
+
+    def __init__(self, job: Job, store: Store, lease: leases.Lease, runner: str) -> None:
+        self.job = job
+        self.store = store
+        self.metadata = {member.name: file_metadata(job, member) for member in job.members}
+        self.report = RunReport(run_id=new_run_id(), runner=runner)
+        self._lease = lease
+        self._started = time.monotonic()
+        self._flusher = ReceiptFlusher(
+            store.manifest.segments,
+            self.report.run_id,
+            every=job.settings.flush_receipts,
+            seconds=job.settings.flush_seconds,
+            guard=lease.check,
+        )
+        self._videos = schema.VIDEOS.empty_table()
+        self._settlement: Settlement | None = None
+        self._open = np.zeros(0, np.int64)
+        self._row_of: dict[str, int] = {}
+        self._queue: collections.deque[int] = collections.deque()
+        self._wanted: set[str] = set()
+        self._done_keys: set[str] = set()
+        self._lost: dict[tuple[str, str, str, int], list[tuple[int, int]]] = {}
+        self._in_flight: dict[str, Unit] = {}
+
+    # --- index and plan --------------------------------------------------------------------
+
+    def index(self, make_probe: MakeProbe, progress: Progress) -> None:
+        """Brings the videos table up to date with the inputs."""
+        started = time.monotonic()
+        progress.begin("index", 0, "videos")
+        self._videos = index_videos(
+            self.job.inputs,
+            self.store.videos(),
+            make_probe=make_probe,
+            workers=self.job.settings.index_workers,
+            limit=self.job.limit,
+            progress=lambda done, total: progress.advance(1),
+        )
+        progress.end()
+        self.store.write_table(VIDEOS, self._videos, file_metadata(self.job))
+        self.report.num_videos = len(self._videos)
+        self.report.index_seconds += time.monotonic() - started
+        failpoint("after_index")
+
+    def recover(self) -> None:
+        """Adopts what earlier runs wrote but could not report, and notes what they lost."""
+        begun = self.store.in_flight()
+        adopted = self.store.adopt_orphans(self.report.run_id)
+        self.report.frames_adopted += sum(s.num_rows for r in adopted for s in r.segments)
+        saved = {segment.key for receipt in adopted for segment in receipt.segments}
+        for key in begun:
+            if key not in saved:
+                where = (key.fingerprint, key.video_id, key.version, key.window)
+                self._lost.setdefault(where, []).append((key.start, key.stop))
+        if self.job.retry_quarantined:
+            self._pardon()
+        self._done_keys = self._linked_keys()
+
+    def plan(self) -> WorkPlan:
+        """What is left to do now; called again until nothing is."""
+        started = time.monotonic()
+        self._flusher.drain()
+        plan = plan_job(self.job, self.store, self._videos)
+        segments = self.store.manifest.segments.load()
+        if self._settlement is None:
+            self._settlement = Settlement(
+                self.job, self.store.folder, self._videos, segments, plan.given_up
+            )
+        else:
+            self._settlement.fold(plan.given_up)
+        self._open = plan.open_pieces()
+        ids = self._videos["video_id"].to_pylist()
+        self._row_of = {video_id: row for row, video_id in enumerate(ids)}
+        usable = self._videos["num_frames"].to_numpy() > 0
+        self._queue = collections.deque(np.flatnonzero((self._open == 0) & usable).tolist())
+        self.report.frames_planned = max(self.report.frames_planned, round(plan.num_frames))
+        self.report.plan_seconds += time.monotonic() - started
+        failpoint("after_plan")
+        return plan
+
+    # --- units -----------------------------------------------------------------------------
+
+    def begin(self, unit: Unit) -> None:
+        """Notes that work on a unit starts, so that a later run can tell what was lost."""
+        self._in_flight[unit.part] = unit
+        self._write_in_flight()
+
+    def record(self, unit: Unit, receipt: Receipt) -> None:
+        """Takes a receipt; the manifest is written by a thread of its own."""
+        self._in_flight.pop(unit.part, None)
+        self._flusher.add(receipt)
+        assert self._settlement is not None, "plan() comes before record()"
+        self._settlement.add(receipt)
+        report = self.report
+        report.num_units += 1
+        rows = sum(segment.num_rows for segment in receipt.segments)
+        if receipt.adopted:
+            report.frames_adopted += rows
+        report.frames_predicted += receipt.num_frames_predicted
+        for name in ("decode_seconds", "wait_seconds", "predict_seconds", "write_seconds"):
+            setattr(report, name, getattr(report, name) + getattr(receipt, name))
+        for segment in receipt.segments:
+            if not receipt.adopted:
+                report.frames_recomputed += self._frames_lost_before(segment.key, segment.num_rows)
+            self._close_piece(segment.key.video_id)
+
+    def failed(self, failure: UnitFailed) -> None:
+        """Writes down an attempt; the next plan isolates the unit or gives it up."""
+        unit = failure.unit
+        self._in_flight.pop(unit.part, None)
+        logger.warning("%s", failure)
+        self.report.failed_attempts += 1
+        rows = [
+            {
+                **dataclasses.asdict(key),
+                "attempt_id": secrets.token_hex(8),
+                "member": unit.member,
+                "stage": failure.stage,
+                "singleton": len(unit.segments) == 1,
+                "pardon": False,
+                "message": failure.message,
+                "run_id": self.report.run_id,
+                "time": now(),
+            }
+            for key in unit.keys
+        ]
+        self.store.manifest.attempts.append(pa.Table.from_pylist(rows, schema=ATTEMPTS))
+
+    # --- videos to link --------------------------------------------------------------------
+
+    def ready(self, *, everything: bool = False) -> Iterator[list[SettledVideo]]:
+        """Batches of settled videos whose tracks are missing, up to the row target each.
+
+        Without `everything` the last, smaller batch stays in the queue.
+        """
+        assert self._settlement is not None, "plan() comes before ready()"
+        batch: list[SettledVideo] = []
+        rows: list[int] = []
+        size = 0
+        while self._queue:
+            row = self._queue.popleft()
+            settled = self._settlement.video(row)
+            key = track_key(self.job, settled)
+            self._wanted.add(key)
+            if key in self._done_keys:
+                continue
+            batch.append(settled)
+            rows.append(row)
+            size += _estimated_masks(settled)
+            if size >= self.job.settings.link_rows:
+                yield batch
+                batch, rows, size = [], [], 0
+        if batch and everything:
+            yield batch
+        else:
+            self._queue.extendleft(reversed(rows))
+
+    def linked(self, rows: pa.Table, seconds: float) -> None:
+        """Commits what `link_videos` returned."""
+        self.store.manifest.links.append(rows)
+        failpoint("after_links")
+        self._done_keys.update(rows["track_key"].to_pylist())
+        self.report.videos_linked += rows.num_rows
+        self.report.link_seconds += seconds
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def finish(self) -> RunReport:
+        """Writes the tables, leaves exactly the live rows, accounts for every frame."""
+        assert self._settlement is not None, "plan() comes before finish()"
+        started = time.monotonic()
+        self._flusher.close()
+        self._lease.check()
+        settlement = self._settlement
+        live = self._live_links()
+        failures = finish.write_tables(self.job, self.store, settlement, live, self.report.run_id)
+        finish.keep_live_results(self.job, self.store, live)
+        self.store.manifest.segments.compact(min_files=COMPACT_AT_FILES)
+        self.store.manifest.attempts.compact(min_files=COMPACT_AT_FILES)
+        self.store.folder.delete(IN_FLIGHT)
+        self._fill_report(failures, live)
+        self.report.finish_seconds = time.monotonic() - started
+        self.report.seconds = time.monotonic() - self._started
+        self.store.write_run(dataclasses.asdict(self.report))
+        return self.report
+
+    def close(self) -> None:
+        """Commits receipts that were not yet; for a run that ends early."""
+        with contextlib.suppress(Exception):
+            self._flusher.close()
+
+    # --- helpers ---------------------------------------------------------------------------
+
+    def _fill_report(self, failures: pa.Table, live: pa.Table) -> None:
+        report = self.report
+        accounts = finish.conservation(self.job, self._settlement_or_fail())
+        for account in accounts:
+            log = logger.info if account.holds else logger.error
+            log("%s", account)
+        report.conservation = [
+            {**dataclasses.asdict(account), "holds": account.holds} for account in accounts
+        ]
+        report.open_failures = pc.sum(pc.equal(failures["state"], "open")).as_py() or 0
+        status = self.store.videos()["status"].value_counts().to_pylist()
+        report.status = {str(entry["values"]): entry["counts"] for entry in status}
+        report.num_tracks = pc.sum(live["num_tracks"]).as_py() or 0
+        report.num_masks = pc.sum(live["num_masks"]).as_py() or 0
+        whole = all(account.holds for account in accounts)
+        report.exit_code = (
+            errors.EXIT_FAILED
+            if not whole
+            else errors.EXIT_QUARANTINE
+            if report.open_failures
+            else errors.EXIT_OK
+        )
+
+    def _settlement_or_fail(self) -> Settlement:
+        if self._settlement is None:
+            raise AssertionError("plan() comes first")
+        return self._settlement
+
+    def _close_piece(self, video_id: str) -> None:
+        row = self._row_of[video_id]
+        self._open[row] -= 1
+        if self._open[row] == 0:
+            self._queue.append(row)
+
+    def _frames_lost_before(self, key: SegmentKey, num_rows: int) -> int:
+        where = (key.fingerprint, key.video_id, key.version, key.window)
+        lost = self._lost.get(where, [])
+        overlap = sum(max(0, min(key.stop, b) - max(key.start, a)) for a, b in lost)
+        return min(num_rows, overlap)
+
+    def _write_in_flight(self) -> None:
+        keys = [dataclasses.astuple(key) for unit in self._in_flight.values() for key in unit.keys]
+        self.store.folder.replace(IN_FLIGHT, json.dumps(keys).encode())
+
+    def _pardon(self) -> None:
+        """Forgets the attempts of this job's segments: `--retry-quarantined`."""
+        attempts = self.store.manifest.attempts.load()
+        videos = pc.unique(attempts["video_id"]).to_pylist()
+        blank = dict.fromkeys(KEY_COLUMNS[:3], "") | dict.fromkeys(KEY_COLUMNS[3:], 0)
+        rows = [
+            {
+                **blank,
+                "video_id": video_id,
+                "attempt_id": secrets.token_hex(8),
+                "singleton": False,
+                "pardon": True,
+                "run_id": self.report.run_id,
+                "time": now(),
+            }
+            for video_id in videos
+        ]
+        self.store.manifest.attempts.append(pa.Table.from_pylist(rows, schema=ATTEMPTS))
+
+    def _linked_keys(self) -> set[str]:
+        links = _with_files(self.store, self.store.manifest.links.load())
+        if self.job.retry_quarantined:
+            links = links.filter(pc.is_null(links["error"]))
+        return set(links["track_key"].to_pylist())
+
+    def _live_links(self) -> pa.Table:
+        """One row per linked video, of the tracks that are wanted now."""
+        links = _with_files(self.store, self.store.manifest.links.load())
+        wanted = links.filter(pc.is_in(links["track_key"], pa.array(sorted(self._wanted))))
+        order = [("video_id", "ascending"), ("error", "ascending"), ("file", "ascending")]
+        wanted = wanted.sort_by(order)
+        ids = wanted["video_id"].to_pylist()
+        first = [i == 0 or ids[i] != ids[i - 1] for i in range(len(ids))]
+        return wanted.filter(pa.array(first, pa.bool_()))
+
+
+def _with_files(store: Store, links: pa.Table) -> pa.Table:
+    """Rows whose files are both there."""
+    both = sorted(set(store.folder.names(TRACKS)).intersection(store.folder.names(MASKS)))
+    return links.filter(pc.is_in(links["file"], pa.array(both, pa.string())))
+
+
+def _estimated_masks(settled: SettledVideo) -> int:
+    """About how many result rows a video makes; frames stand for masks, ten each."""
+    return 10 * sum(s.num_rows for segments in settled.segments.values() for s in segments)
+
+
+@contextlib.contextmanager
+def open_run(job: Job, runner: str) -> Iterator[Run]:
+    """Takes the folder's lease and checks that the job belongs there."""
+    store = open_store(job.out)
+    with leases.acquire(store.folder, new_run_id()) as lease:
+        store.folder.remove_stale_staging()
+        if job.replace:
+            store.clear()
+        refuse_other_job(store.job(), job)
+        store.write_job(job_record(job))
+        run = Run(job, store, lease, runner)
+        try:
+            yield run
+        finally:
+            run.close()
+
+
+def refuse_other_job(earlier: dict[str, Any] | None, job: Job) -> None:
+    """One folder, one job: other settings update it, another system or input does not."""
+    if earlier is None:
+        return
+    missing = [path for path in earlier["inputs"] if path not in job.inputs]
+    if missing:
+        raise UsageError(
+            f"{job.out} holds results for {', '.join(missing)}, which this job does not read; use"
+            " another --out, or --replace to start over"
+        )
+    systems = {member["name"]: member["system"] for member in earlier["members"]}
+    now_systems = {member.name: member.system.name for member in job.members}
+    shared = systems.keys() & now_systems.keys()
+    if not shared or any(systems[name] != now_systems[name] for name in shared):
+        raise UsageError(
+            f"{job.out} holds results of {', '.join(sorted(set(systems.values())))}, this job runs"
+            f" {', '.join(sorted(set(now_systems.values())))}; use another --out, or --replace to"
+            " start over"
+        )

@@ -1,0 +1,239 @@
+"""settle: which videos are complete, in which segments, and what is missing of them.
+
+A view over the index, the manifest's rows of the current fingerprints and the receipts that came
+since; it answers for one video at a time (to link it) or for all at once (to account for them).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vis_core import schema
+from vis_core.job import Job
+from vis_core.stages.link import SettledVideo, covering
+from vis_core.store import parts
+from vis_core.store.folder import Folder
+from vis_core.store.manifest import merge_segments, receipts_to_table, rows_to_segments
+from vis_core.store.planning import SPAN, VideoColumns, owned_rows
+from vis_core.store.segments import Receipt, SegmentReceipt
+from vis_core.types import Hole, VideoInfo
+from vis_core.video.sampling import sampled_frames
+
+
+class Settlement:
+    """What is committed, given up or still open of every video of a job."""
+
+    def __init__(
+        self, job: Job, folder: Folder, videos: pa.Table, segments: pa.Table, given_up: pa.Table
+    ) -> None:
+        self._job = job
+        self._folder = folder
+        self._columns = VideoColumns(videos)
+        self._rows = self._current(segments)
+        self._new: dict[str, list[SegmentReceipt]] = collections.defaultdict(list)
+        self._receipts: list[Receipt] = []
+        self._row_ranges: dict[str, tuple[int, int]] | None = None
+        self._given_up = self._current(given_up)
+        self.videos = _with_found_lengths(videos, self._rows)
+
+    def _current(self, rows: pa.Table) -> pa.Table:
+        """Rows of this job's fingerprints, about videos as they are now; by video and member."""
+        names = pa.array([m.fingerprint for m in self._job.members])
+        rows = rows.filter(pc.is_in(rows["fingerprint"], names))
+        rows = rows.filter(pa.array(self._columns.locate(rows) >= 0))
+        order = [(name, "ascending") for name in ("video_id", "fingerprint", "window", "start")]
+        return rows.take(pc.sort_indices(rows, sort_keys=order)).combine_chunks()
+
+    def add(self, receipt: Receipt) -> None:
+        """Takes note of a unit that was committed just now."""
+        self._receipts.append(receipt)
+        for segment in receipt.segments:
+            self._new[segment.key.video_id].append(segment)
+
+    def fold(self, given_up: pa.Table) -> None:
+        """Merges what was added into the tables; needed before accounting for all videos."""
+        rows = pa.concat_tables([self._rows, receipts_to_table(self._receipts, "")])
+        self._rows = self._current(merge_segments(rows))
+        self._receipts, self._row_ranges = [], None
+        self._new.clear()
+        self._given_up = self._current(given_up)
+        self.videos = _with_found_lengths(self.videos, self._rows)
+        self._columns = VideoColumns(self.videos)
+
+    # --- one video -------------------------------------------------------------------------
+
+    def video(self, row: int) -> SettledVideo:
+        """The video in this row of the table, ready to be linked."""
+        video = schema.table_to_videos(self.videos.slice(row, 1))[0]
+        segments = [*self._stored(video.video_id), *self._new[video.video_id]]
+        segments = list({segment.key: segment for segment in segments}.values())
+        given_up = self._given_up.filter(pc.equal(self._given_up["video_id"], video.video_id))
+        lost = given_up.select(["fingerprint", "start", "stop", "message"]).to_pylist()
+        return SettledVideo(
+            video=_resized(video, segments),
+            segments={
+                member.name: [s for s in segments if s.key.fingerprint == member.fingerprint]
+                for member in self._job.members
+            },
+            given_up={
+                member.name: [
+                    Hole(start=row["start"], stop=row["stop"], reason=row["message"])
+                    for row in lost
+                    if row["fingerprint"] == member.fingerprint
+                ]
+                for member in self._job.members
+            },
+        )
+
+    def _stored(self, video_id: str) -> list[SegmentReceipt]:
+        if self._row_ranges is None:
+            ids = self._rows["video_id"].to_pylist()
+            firsts = {name: i for i, name in reversed(list(enumerate(ids)))}
+            lasts = {name: i + 1 for i, name in enumerate(ids)}
+            self._row_ranges = {name: (firsts[name], lasts[name]) for name in firsts}
+        start, stop = self._row_ranges.get(video_id, (0, 0))
+        return rows_to_segments(self._rows.slice(start, stop - start)) if stop > start else []
+
+    # --- all videos ------------------------------------------------------------------------
+
+    @property
+    def segments(self) -> pa.Table:
+        """The live rows of the manifest."""
+        return self._rows
+
+    def uris(self) -> dict[str, str]:
+        names = self.videos["video_id"].to_pylist()
+        return dict(zip(names, self.videos["uri"].to_pylist(), strict=True))
+
+    def live_files(self) -> pa.Table:
+        """The parts that hold this job's predictions."""
+        return (
+            self._rows.group_by(["part", "member", "fingerprint"], use_threads=False)
+            .aggregate([("num_rows", "sum")])
+            .rename_columns({"part": "file", "num_rows_sum": "num_rows"})
+            .sort_by([("member", "ascending"), ("file", "ascending")])
+        )
+
+    def hole_rows(self) -> list[dict[str, Any]]:
+        """Holes of committed segments as rows of `failures`, without who and when."""
+        holed = self._rows.filter(pc.greater(pc.list_value_length(self._rows["holes"]), 0))
+        return [
+            {
+                "video_id": row["video_id"],
+                "start_frame": hole["start"],
+                "stop_frame": hole["stop"],
+                "member": row["member"],
+                "stage": "decode",
+                "error_class": "Damage",
+                "message": hole["reason"],
+                "attempts": 1,
+            }
+            for row in holed.select(["video_id", "member", "holes"]).to_pylist()
+            for hole in row["holes"]
+        ]
+
+    def given_up_rows(self) -> list[dict[str, Any]]:
+        """Segments in quarantine as rows of `failures`, without who and when."""
+        names = {member.fingerprint: member.name for member in self._job.members}
+        return [
+            {
+                "video_id": row["video_id"],
+                "start_frame": row["start"],
+                "stop_frame": row["stop"],
+                "member": names[row["fingerprint"]],
+                "stage": row["stage"],
+                "error_class": "Quarantined",
+                "message": row["message"],
+                "attempts": row["attempts"],
+            }
+            for row in self._given_up.to_pylist()
+        ]
+
+    def videos_without_rows(self) -> set[str]:
+        """Readable videos of which no frame is predicted, though some are lost."""
+        with_rows = self._rows.filter(pc.greater(self._rows["num_rows"], 0))["video_id"]
+        lost = [*self._given_up["video_id"].to_pylist()]
+        lost += [row["video_id"] for row in self.hole_rows()]
+        return set(lost).difference(pc.unique(with_rows).to_pylist())
+
+    def owned(self, member: str) -> np.ndarray:
+        """Per video, how many rows the member should have if nothing was lost."""
+        of = self._job.member(member)
+        spec = of.system.window(of.predict_config)
+        return owned_rows(self._columns, self.videos, spec, self._job.sampling)
+
+    def num_committed(self, member: str) -> int:
+        """Rows of a member, each frame of a window once."""
+        rows = self._of(self._rows, member)
+        if rows.num_rows == 0:
+            return 0
+        total = int(pc.sum(rows["num_rows"]).as_py() or 0)
+        overlapping = rows.filter(pa.array(self._overlaps(rows)))
+        for video_id in pc.unique(overlapping["video_id"]).to_pylist():
+            mine = rows_to_segments(rows.filter(pc.equal(rows["video_id"], video_id)))
+            total += self._counted_once(mine) - sum(segment.num_rows for segment in mine)
+        return total
+
+    def num_missing(self, member: str) -> int:
+        """Owned frames that are holes or in quarantine."""
+        lost: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
+        for row in (*self.hole_rows(), *self.given_up_rows()):
+            if row["member"] == member:
+                lost[row["video_id"]].append((row["start_frame"], row["stop_frame"]))
+        rows = pc.index_in(pa.array(list(lost), pa.string()), self.videos["video_id"])
+        total = 0
+        for video, ranges in zip(
+            schema.table_to_videos(self.videos.take(rows)), lost.values(), strict=True
+        ):
+            frames = sampled_frames(video, self._job.sampling)
+            total += int(np.sum(np.diff(np.searchsorted(frames, np.asarray(ranges)), axis=1)))
+        return total
+
+    def _of(self, rows: pa.Table, member: str) -> pa.Table:
+        return rows.filter(pc.equal(rows["fingerprint"], self._job.member(member).fingerprint))
+
+    def _overlaps(self, rows: pa.Table) -> np.ndarray:
+        video = self._columns.locate(rows)
+        window = rows["window"].to_numpy()
+        start = video * SPAN + rows["start"].to_numpy()
+        reach = np.maximum.accumulate(video * SPAN + rows["stop"].to_numpy())
+        same = (video[1:] == video[:-1]) & (window[1:] == window[:-1])
+        return np.concatenate([[False], same & (start[1:] < reach[:-1])])
+
+    def _counted_once(self, segments: Sequence[SegmentReceipt]) -> int:
+        total = 0
+        for segment, start, stop in covering(segments):
+            for table in parts.read_segment(self._folder, segment, ["frame_index"]):
+                index = table["frame_index"].to_numpy()
+                total += int(np.count_nonzero((index >= start) & (index < stop)))
+        return total
+
+
+def _resized(video: VideoInfo, segments: Sequence[SegmentReceipt]) -> VideoInfo:
+    """The video with the number of frames the decoder found, where it alone can know."""
+    found = [s.num_frames_found for s in segments if s.num_frames_found is not None]
+    return dataclasses.replace(video, num_frames=max(found)) if found else video
+
+
+def _with_found_lengths(videos: pa.Table, rows: pa.Table) -> pa.Table:
+    """The videos table with lengths corrected by the decoder, which wins over the index."""
+    found = rows.filter(pc.is_valid(rows["num_frames_found"]))
+    if found.num_rows == 0:
+        return videos
+    lengths = dict(
+        zip(found["video_id"].to_pylist(), found["num_frames_found"].to_pylist(), strict=True)
+    )
+    names = videos["video_id"].to_pylist()
+    counts = [
+        lengths.get(name, count)
+        for name, count in zip(names, videos["num_frames"].to_pylist(), strict=True)
+    ]
+    position = videos.schema.get_field_index("num_frames")
+    return videos.set_column(position, "num_frames", pa.array(counts, pa.int32()))

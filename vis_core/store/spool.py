@@ -1,0 +1,118 @@
+"""Sorts one video's masks by track in bounded memory: frames come in order, tracks leave in order.
+
+Memory is bounded by one run plus the largest single track; more masks than a run holds go to
+sorted temporary files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+
+RUN_BYTES = 64 << 20
+_BATCH_ROWS = 8192
+SPOOLED = pa.schema(
+    [
+        ("track", pa.int32()),
+        ("frame_index", pa.int32()),
+        ("mask", pa.binary()),
+        ("score", pa.float32()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Run:
+    """A sorted file: where each track's rows begin."""
+
+    path: Path
+    tracks: np.ndarray
+    starts: np.ndarray  # one more than tracks
+
+
+class MaskSpool:
+    """Rows (track, frame_index, mask, score) in any order in, one table per track out."""
+
+    def __init__(self, run_bytes: int = RUN_BYTES) -> None:
+        self._run_bytes = run_bytes
+        self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
+        self._runs: list[_Run] = []
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> MaskSpool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def add(self, rows: pa.Table) -> None:
+        """Takes rows of schema SPOOLED."""
+        if rows.num_rows == 0:
+            return
+        self._pending.append(rows)
+        self._pending_bytes += rows.nbytes
+        if self._pending_bytes >= self._run_bytes:
+            self._spill()
+
+    def tracks(self) -> Iterator[tuple[int, pa.Table]]:
+        """Every track that has rows, ascending, with its rows in frame order."""
+        if not self._runs:
+            rows = _sorted(self._pending)
+            tracks, starts = _boundaries(rows)
+            for track, start, stop in zip(tracks, starts[:-1], starts[1:], strict=True):
+                yield int(track), rows.slice(start, stop - start)
+            return
+        self._spill()
+        for track in np.unique(np.concatenate([run.tracks for run in self._runs])):
+            pieces = [_read(run, int(track)) for run in self._runs]
+            yield int(track), _sorted([piece for piece in pieces if piece is not None])
+
+    def _spill(self) -> None:
+        if not self._pending:
+            return
+        rows = _sorted(self._pending)
+        self._pending, self._pending_bytes = [], 0
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="reelmask-spool-")
+        path = Path(self._scratch.name) / f"run-{len(self._runs)}"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SPOOLED) as writer:
+            for start in range(0, rows.num_rows, _BATCH_ROWS):
+                batch = rows.slice(start, _BATCH_ROWS).combine_chunks().to_batches()[0]
+                writer.write_batch(batch)
+        self._runs.append(_Run(path, *_boundaries(rows)))
+
+
+def _sorted(tables: list[pa.Table]) -> pa.Table:
+    rows = pa.concat_tables(tables) if tables else SPOOLED.empty_table()
+    return rows.sort_by([("track", "ascending"), ("frame_index", "ascending")]).combine_chunks()
+
+
+def _boundaries(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    values = rows["track"].to_numpy(zero_copy_only=False)
+    tracks, starts = np.unique(values, return_index=True)
+    return tracks, np.append(starts, len(values))
+
+
+def _read(run: _Run, track: int) -> pa.Table | None:
+    position = int(np.searchsorted(run.tracks, track))
+    if position == len(run.tracks) or run.tracks[position] != track:
+        return None
+    start, stop = int(run.starts[position]), int(run.starts[position + 1])
+    with pa.OSFile(str(run.path), "rb") as file:
+        reader = pa.ipc.open_file(file)
+        first = start // _BATCH_ROWS
+        batches = [reader.get_batch(i) for i in range(first, (stop - 1) // _BATCH_ROWS + 1)]
+    return pa.Table.from_batches(batches).slice(start - first * _BATCH_ROWS, stop - start)

@@ -1,0 +1,255 @@
+"""Finding videos by name: in folders, behind globs, in object stores. Opens no file."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import fnmatch
+import glob
+import logging
+import os
+import re
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+from vis_core.errors import SourceError, UsageError
+from vis_core.video.images import frame_names
+from vis_core.video.uris import (
+    FileFacts,
+    facts_of_info,
+    file_facts,
+    filesystem,
+    local_uri,
+    shown,
+    split_extension,
+)
+
+logger = logging.getLogger(__name__)
+
+SourceKind = Literal["video", "images"]
+Skipped: TypeAlias = collections.Counter[str]  # files that are no videos, by extension
+
+VIDEO_EXTENSIONS = frozenset(
+    """.mp4 .m4v .mov .qt .mkv .webm .avi .divx .mpg .mpeg .mpe .m2v .vob .ts .mts .m2ts .mxf
+    .flv .f4v .wmv .asf .ogv .3gp .3g2 .dv .y4m .ivf .nut .h264 .264 .h265 .265 .hevc
+    .obu""".split()  # noqa: SIM905 - a list of 34 quoted strings is harder to read
+)
+MAGIC = re.compile(r"[*?[]")
+_UNKNOWN_FACTS = FileFacts(0, 0)  # what cannot be listed fails when it is probed, with a reason
+
+
+class Found(NamedTuple):
+    """A video and its path relative to the input root."""
+
+    uri: str
+    path: bytes
+    kind: SourceKind
+    facts: FileFacts
+    chosen: str | None = None  # the id a list file gives it
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Folder:
+    """The visible files of one folder, local or remote."""
+
+    uri: str
+    path: bytes  # relative to the input root, empty for the root itself
+    files: Mapping[str, Callable[[], FileFacts]]
+    num_hidden: int = 0
+
+    def uri_of(self, name: str) -> str:
+        # Remote addresses are the store's own words, never percent-encoded.
+        if self.uri.startswith("file:"):
+            name = urllib.parse.quote_from_bytes(os.fsencode(name))
+        return f"{self.uri.rstrip('/')}/{name}"
+
+
+def extension_of(name: str) -> str:
+    """In lower case, with its dot."""
+    return split_extension(name)[1].lower()
+
+
+def found_file(path: str, root: str, chosen: str | None = None) -> Found:
+    """A local file taken for a video whatever its name."""
+    uri = local_uri(path)
+    return Found(uri, _below(path, root), "video", facts_or_unknown(uri), chosen)
+
+
+def facts_or_unknown(uri: str) -> FileFacts:
+    """Zeros where the file cannot be reached: the probe will say why."""
+    try:
+        return file_facts(uri)
+    except (OSError, SourceError):
+        return _UNKNOWN_FACTS
+
+
+def nearest_folder(path: str) -> str:
+    """The closest parent that exists, for error messages."""
+    while not os.path.isdir(path):  # noqa: PTH112
+        path = os.path.dirname(path)  # noqa: PTH120
+    return path
+
+
+def _below(path: str, root: str) -> bytes:
+    return b"" if path == root else os.fsencode(os.path.relpath(path, root))
+
+
+def from_folder(
+    path: str, root: str, skipped: Skipped, *, by_name: bool = False
+) -> Iterator[Found]:
+    for folder in _walk(path, root):
+        named = by_name and not folder.path
+        yield from _videos_in(folder, skipped, os.path.basename(path) if named else None)  # noqa: PTH119
+
+
+def _videos_in(folder: _Folder, skipped: Skipped, name: str | None) -> Iterator[Found]:
+    """Video files, or the folder itself where it holds frames and no video.
+
+    `name`: the folder was named by itself, so one frame is enough; found on the way, one
+    numbered picture is more likely a poster than a video.
+    """
+    videos = [file for file in folder.files if extension_of(file) in VIDEO_EXTENSIONS]
+    frames = [] if videos else frame_names(folder.files)
+    if len(frames) < (2 if name is None else 1):
+        frames = []
+    taken = {*videos, *frames}
+    skipped["hidden"] += folder.num_hidden
+    skipped.update(extension_of(file) for file in folder.files if file not in taken)
+    for file in videos:
+        path = os.path.join(folder.path, os.fsencode(file))  # noqa: PTH118 - bytes
+        yield Found(folder.uri_of(file), path, "video", folder.files[file]())
+    if frames:
+        facts = [folder.files[frame]() for frame in frames]
+        total = FileFacts(sum(f.bytes for f in facts), max(f.mtime_ns for f in facts))
+        path = folder.path if name is None else os.fsencode(name) or b"root"
+        yield Found(folder.uri, path, "images", total)
+
+
+def _walk(top: str, root: str) -> Iterator[_Folder]:
+    """Every folder below `top` once, links last: a loop of links ends, and the result does not
+    depend on the order the file system lists."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [top], list[str]()
+    while folders or links:
+        if not folders:
+            links.sort(reverse=True)
+        path = (folders or links).pop()
+        try:
+            status = os.stat(path)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            files, children, num_hidden = _scan(path)
+        except OSError as error:
+            logger.warning("%s: the folder is skipped: %s", shown(path), error.strerror)
+            continue
+        for child, is_link in children:
+            (links if is_link else folders).append(child)
+        yield _Folder(local_uri(path), _below(path, root), files, num_hidden)
+
+
+def _scan(path: str) -> tuple[dict[str, Callable[[], FileFacts]], list[tuple[str, bool]], int]:
+    """Visible files, facts on demand; visible folders (path, is a link); how many are hidden."""
+    files: dict[str, Callable[[], FileFacts]] = {}
+    folders: list[tuple[str, bool]] = []
+    num_hidden = 0
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):  # among them "._clip.mp4", which holds no video
+                num_hidden += 1
+            elif entry.is_dir():
+                folders.append((entry.path, entry.is_symlink()))
+            elif entry.is_file() or entry.is_symlink():  # a broken link is a video that failed
+                files[entry.name] = lambda entry=entry: _entry_facts(entry)  # type: ignore[misc]
+    return files, folders, num_hidden
+
+
+def _entry_facts(entry: os.DirEntry[str]) -> FileFacts:
+    try:
+        status = entry.stat()
+    except OSError:
+        return _UNKNOWN_FACTS
+    return FileFacts(status.st_size, status.st_mtime_ns)
+
+
+# --- globs --------------------------------------------------------------------------------------
+
+
+def _fixed_prefix(pattern: str) -> str:
+    """The folders before the first wildcard."""
+    fixed = MAGIC.split(pattern, maxsplit=1)[0]
+    return fixed[: fixed.rindex("/")] or "/"
+
+
+def from_glob(pattern: str, skipped: Skipped) -> Iterator[Found]:
+    root = _fixed_prefix(pattern)
+    if not os.path.isdir(root):  # noqa: PTH112
+        raise UsageError(
+            f"{shown(pattern)}: no such folder {shown(root)}; "
+            f"the nearest folder that exists is {shown(nearest_folder(root))}"
+        )
+    if "**" in pattern:  # the standard library would follow a loop of links for ever
+        yield from _from_deep_glob(pattern, root, skipped)
+        return
+    for path in sorted(glob.iglob(pattern)):  # noqa: PTH207 - names that are not UTF-8
+        if os.path.isdir(path):  # noqa: PTH112
+            yield from from_folder(path, root, skipped)
+        elif extension_of(path) in VIDEO_EXTENSIONS:
+            yield found_file(path, root)
+        else:
+            skipped[extension_of(path)] += 1
+
+
+def _from_deep_glob(pattern: str, root: str, skipped: Skipped) -> Iterator[Found]:
+    parts = pattern.removeprefix(root.rstrip("/") + "/").split("/")
+    for folder in _walk(root, root):
+        for video in _videos_in(folder, skipped, None):
+            if _matches(os.fsdecode(video.path).split("/"), parts):
+                yield video
+
+
+def _matches(segments: Sequence[str], parts: Sequence[str]) -> bool:
+    """A glob whose `**` stands for any number of folders."""
+    if not parts:
+        return not segments
+    if parts[0] == "**":
+        return any(_matches(segments[i:], parts[1:]) for i in range(len(segments) + 1))
+    matched = bool(segments) and fnmatch.fnmatchcase(segments[0], parts[0])
+    return matched and _matches(segments[1:], parts[1:])
+
+
+# --- object stores ------------------------------------------------------------------------------
+
+
+def from_remote_folder(
+    text: str, root: str, skipped: Skipped, *, by_name: bool = False
+) -> Iterator[Found]:
+    system, top = filesystem(text)
+    base = filesystem(root)[1].rstrip("/")
+    for path, _folders, files in system.walk(top, detail=True):
+        visible = {
+            name: lambda info=info: facts_of_info(info)
+            for name, info in sorted(files.items())
+            if name and not name.startswith(".")
+        }
+        relative = path[len(base) :].strip("/").encode("utf-8", "surrogateescape")
+        folder = _Folder(system.unstrip_protocol(path), relative, visible)
+        own_name = top.rstrip("/").rsplit("/", 1)[-1] if by_name and not relative else None
+        yield from _videos_in(folder, skipped, own_name)
+        system.invalidate_cache(path)  # listings are kept otherwise, whatever the archive's size
+
+
+def from_remote_glob(text: str, skipped: Skipped) -> Iterator[Found]:
+    system, pattern = filesystem(text)
+    root = MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0]
+    for path, info in sorted(system.glob(pattern, detail=True).items()):
+        uri = system.unstrip_protocol(path)
+        if info["type"] == "directory":
+            if "**" not in pattern:
+                yield from from_remote_folder(uri, system.unstrip_protocol(root), skipped)
+        elif extension_of(path) in VIDEO_EXTENSIONS:
+            relative = path[len(root) :].strip("/").encode("utf-8", "surrogateescape")
+            yield Found(uri, relative, "video", facts_of_info(info))
+        else:
+            skipped[extension_of(path)] += 1
