@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests; unit tests cannot sleep, open sockets or start processes' clusters."""
+"""Fixtures shared by all tests; unit tests can neither sleep nor open sockets."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Kills: at every failpoint and at random times, on a healthy corpus; nothing is lost or doubled."""
+"""Kills at every failpoint and at random times: nothing is lost, nothing is there twice."""
 
 import random
 import time

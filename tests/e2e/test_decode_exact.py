@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def decode(video, start=0, stop=None, **settings):
 
 def in_shards(video, borders):
     pairs = []
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in itertools.pairwise(borders):
         frames, decoder = decode(video, start, stop)
         assert decoder.delivered.tolist() == [index for index, _ in frames]
         pairs += frames

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.clips import write_clips
@@ -334,11 +335,15 @@ def test_plan_says_what_is_left(clips, clean):
 def test_verify_finds_what_is_broken(clean, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(clean, out)
-    part = next(out.glob("frames/part-*"))
+    part = min(out.glob("frames/part-*"))
+    group = pq.ParquetFile(part).metadata.row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    masks = next(c for c in columns if c.path_in_schema == "instances.list.element.mask")
     data = bytearray(part.read_bytes())
-    data[len(data) // 2] ^= 0xFF
+    data[masks.data_page_offset + masks.total_compressed_size - 20] ^= 0xFF
     part.write_bytes(data)
-    assert reelmask("verify", out, "--deep").returncode == 1
+    found = reelmask("verify", out, "--deep")
+    assert found.returncode == 1 and "cannot be read" in found.stdout, found
     part.unlink()
     broken = reelmask("verify", out)
     assert broken.returncode == 1 and "missing or damaged" in broken.stdout

@@ -26,7 +26,7 @@ CLIPS: dict[str, tuple[str, ...]] = {
     "intra_refresh.ts": (*X264, "-x264-params", "intra-refresh=1:keyint=12"),
     "vfr.mp4": (*X264, "-g", "12", "-vf", "scale=160:90,select='mod(n,5)'", "-fps_mode", "vfr"),
     "one_frame.mp4": (*X264, "-frames:v", "1"),
-    "odd_size.mp4": (*X264, "-vf", "scale=157:89", "-pix_fmt", "yuv444p", "-g", "12"),
+    "odd_size.mp4": (*X264, "-vf", "scale=157:89,setsar=1", "-pix_fmt", "yuv444p", "-g", "12"),
     "hevc.mp4": ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "keyint=12"),
     "ten_bit.mkv": (*X264, "-pix_fmt", "yuv420p10le", "-g", "12"),
     "av1.mkv": ("-c:v", "libsvtav1", "-preset", "12", "-g", "12"),

@@ -1,5 +1,7 @@
 """Planning: interval subtraction, cutting and packing, against a slow reference per video."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -79,8 +81,11 @@ def test_sequential_videos_stay_whole_and_empty_ones_vanish():
     assert plan(videos) == [("a", 0, 0, 25), ("c", 0, 0, 3)]
 
 
-def test_a_sequential_video_is_done_however_many_frames_were_found():
-    assert plan([video("a", 30, sequential=True)], [("a", "v", 0, 0, 25)]) == []
+def test_a_sequential_video_follows_the_length_the_decoder_found():
+    """Fewer frames than the index thought: done. More: the ones behind are planned."""
+    done = [("a", "v", 0, 0, 25)]
+    assert plan([video("a", 20, sequential=True)], done) == []
+    assert plan([video("a", 30, sequential=True)], done) == [("a", 0, 25, 30)]
 
 
 def test_only_the_rest_is_planned_and_another_version_does_not_count():
@@ -139,7 +144,7 @@ def test_windows_cover_everything_and_depend_on_the_length_alone(num_frames):
     windows = window_ranges(num_frames, spec)
     assert windows[0][0] == 0 and windows[-1][1] == num_frames
     assert all(b - a == min(10, num_frames) for a, b in windows)
-    assert all(left[1] - right[0] >= 4 for left, right in zip(windows, windows[1:], strict=False))
+    assert all(left[1] - right[0] >= 4 for left, right in itertools.pairwise(windows))
 
 
 def test_packing_shares_units_but_never_with_pieces_that_go_alone():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +17,7 @@ from vis_core.store.manifest import KEY_COLUMNS
 from vis_core.store.segments import Segment, Unit
 from vis_core.store.store import Store
 
+UNITS_PER_BATCH = 1024
 UNITS = pa.schema(
     [
         ("unit", pa.int64()),
@@ -51,21 +53,25 @@ class WorkPlan:
         return np.bincount(owners, minlength=len(self.videos))
 
     def units(self, job: Job, first: int = 0, count: int | None = None) -> Iterator[Unit]:
-        """Units as objects, for one wave of the plan at a time."""
+        """Units as objects, made a batch at a time: for one wave of the plan."""
         ids = self.pieces["unit"].to_numpy(zero_copy_only=False)
         last = self.num_units if count is None else min(self.num_units, first + count)
-        borders = np.searchsorted(ids, np.arange(first, last + 1))
-        for start, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
-            yield self._unit(job, self.pieces.slice(start, stop - start))
+        for batch in range(first, last, UNITS_PER_BATCH):
+            end = min(batch + UNITS_PER_BATCH, last)
+            start, stop = np.searchsorted(ids, [batch, end]).tolist()
+            yield from self._units(job, self.pieces.slice(start, stop - start))
 
-    def _unit(self, job: Job, pieces: pa.Table) -> Unit:
-        member = job.members[pieces["member"][0].as_py()]
+    def _units(self, job: Job, pieces: pa.Table) -> Iterator[Unit]:
         videos = schema.table_to_videos(self.videos.take(pieces["video"]))
-        segments = tuple(
-            Segment(video=video, window=row["window"], start=row["start"], stop=row["stop"])
-            for video, row in zip(videos, pieces.to_pylist(), strict=True)
-        )
-        return Unit(member=member.name, fingerprint=member.fingerprint, segments=segments)
+        rows = zip(pieces.to_pylist(), videos, strict=True)
+        for _, group in itertools.groupby(rows, key=lambda item: item[0]["unit"]):
+            items = list(group)
+            member = job.members[items[0][0]["member"]]
+            segments = tuple(
+                Segment(video=video, window=row["window"], start=row["start"], stop=row["stop"])
+                for row, video in items
+            )
+            yield Unit(member=member.name, fingerprint=member.fingerprint, segments=segments)
 
 
 def plan_job(job: Job, store: Store, videos: pa.Table) -> WorkPlan:

@@ -8,6 +8,8 @@ import dataclasses
 import time
 from collections.abc import Iterator
 
+import numpy as np
+
 from vis_core.errors import AlignmentError, DecoderDied, ReelmaskError, SourceError
 from vis_core.failpoints import failpoint
 from vis_core.job import Job, Member
@@ -154,25 +156,14 @@ def _predict_segment(
     window = ShardWindow(
         video=segment.video, start=segment.start, stop=segment.stop, window=segment.window
     )
-    expected: dict[int, float] = {}
-    frames = _note_core_frames(stream, window, expected)
-    last = -1
-    waiting: collections.deque[FramePrediction] = collections.deque()
+    sink = _Sink(segment, window, stream, writer)
+    frames = sink.watched()
     for prediction in runtime.predictor.predict(frames, window):
-        _check_row(prediction, segment, expected, last)
-        last = prediction.frame_index
-        waiting.append(dataclasses.replace(prediction, window=segment.window, shot=None))
-        _write_decided(waiting, stream, writer)
+        sink.take(prediction)
         failpoint("after_frame")
     for _ in frames:  # a predictor may stop before it has drained the halo
         pass
-    _write_decided(waiting, stream, writer)
-    if expected:
-        raise AlignmentError(
-            f"{unit}: the predictor of {runtime.member.system.name!r} returned no row for frames"
-            f" {sorted(expected)[:5]} of {segment.video.video_id!r}; it must return one per core"
-            " frame it was given"
-        )
+    sink.finish(runtime.member.system.name)
     writer.end_segment(
         segment.key(unit.fingerprint),
         holes=stream.holes,
@@ -182,46 +173,86 @@ def _predict_segment(
     failpoint("after_segment")
 
 
-def _write_decided(
-    waiting: collections.deque[FramePrediction], stream: FrameStream, writer: PartWriter
-) -> None:
-    """Writes the rows of which it is known whether a shot ends with them."""
-    while waiting and waiting[0].frame_index < stream.cuts_known_until:
-        prediction = waiting.popleft()
-        is_cut = prediction.frame_index in stream.cuts
-        writer.append(dataclasses.replace(prediction, cut_after=True) if is_cut else prediction)
+class _Sink:
+    """Asserts that the rows that come out are the frames that went in, and writes them.
 
+    A row waits until it is known whether a shot ends with it, which takes a few frames more.
+    """
 
-def _note_core_frames(
-    stream: FrameStream, window: ShardWindow, expected: dict[int, float]
-) -> Iterator[FrameBatch]:
-    """Passes batches on, remembering which rows must come back."""
-    for batch in stream:
-        times = zip(batch.frame_index.tolist(), batch.pts_seconds.tolist(), strict=True)
-        expected.update({index: seconds for index, seconds in times if window.owns(index)})
-        yield batch
+    def __init__(
+        self, segment: Segment, window: ShardWindow, stream: FrameStream, writer: PartWriter
+    ) -> None:
+        self._segment = segment
+        self._window = window
+        self._stream = stream
+        self._writer = writer
+        self._due: dict[int, float] = {}  # core frames given and not yet answered
+        self._given: list[int] = []  # the last frames given, to see what follows a row
+        self._waiting: collections.deque[FramePrediction] = collections.deque()
+        self._last = -1
 
+    def watched(self) -> Iterator[FrameBatch]:
+        """The stream's batches, remembering which rows must come back."""
+        for batch in self._stream:
+            times = zip(batch.frame_index.tolist(), batch.pts_seconds.tolist(), strict=True)
+            self._due.update({i: seconds for i, seconds in times if self._window.owns(i)})
+            first_needed = self._waiting[0].frame_index if self._waiting else self._last
+            kept = [index for index in self._given if index > first_needed]
+            self._given = kept + batch.frame_index.tolist()
+            yield batch
 
-def _check_row(
-    prediction: FramePrediction, segment: Segment, expected: dict[int, float], last: int
-) -> None:
-    """What comes out must be what went in: same video, same frame, same time, in order."""
-    video = segment.video
-    seconds = expected.pop(prediction.frame_index, None)
-    if prediction.video_id != video.video_id or seconds is None or prediction.frame_index <= last:
-        raise AlignmentError(
-            f"a predictor returned a row for {prediction.video_id!r} frame"
-            f" {prediction.frame_index} while {video.video_id!r} [{segment.start},"
-            f" {segment.stop}) was due after frame {last}; rows must be the frames it was given,"
-            " in order"
+    def take(self, prediction: FramePrediction) -> None:
+        self._check(prediction)
+        self._last = prediction.frame_index
+        self._waiting.append(
+            dataclasses.replace(prediction, window=self._segment.window, shot=None)
         )
-    if seconds != prediction.pts_seconds:
-        raise AlignmentError(
-            f"frame {prediction.frame_index} of {video.video_id!r} has time {seconds}, but its row"
-            f" says {prediction.pts_seconds}; the predictor has mixed up its batch"
-        )
-    if (prediction.height, prediction.width) != (video.height, video.width):
-        raise AlignmentError(
-            f"row of {video.video_id!r} frame {prediction.frame_index} is for"
-            f" {prediction.height}x{prediction.width}, the video is {video.height}x{video.width}"
-        )
+        self._write_decided()
+
+    def finish(self, system: str) -> None:
+        self._write_decided()
+        if self._due:
+            raise AlignmentError(
+                f"the predictor of {system!r} returned no row for frames {sorted(self._due)[:5]}"
+                f" of {self._segment.video.video_id!r}; it must return one per core frame it was"
+                " given"
+            )
+
+    def _write_decided(self) -> None:
+        while self._waiting and self._waiting[0].frame_index < self._stream.cuts_known_until:
+            row = self._waiting.popleft()
+            if row.flow is not None and not self._flows_to_next(row.frame_index):
+                row = dataclasses.replace(row, flow=None)
+            if row.frame_index in self._stream.cuts:
+                row = dataclasses.replace(row, cut_after=True)
+            self._writer.append(row)
+
+    def _flows_to_next(self, frame_index: int) -> bool:
+        """Whether the frame given after this one is the next sampled one, with no hole between."""
+        given = next((index for index in self._given if index > frame_index), None)
+        if given is None:
+            return False
+        sampled = self._stream.sampled
+        return int(sampled[np.searchsorted(sampled, frame_index, side="right")]) == given
+
+    def _check(self, prediction: FramePrediction) -> None:
+        """Same video, same frame, same time, in order."""
+        video = self._segment.video
+        index = prediction.frame_index
+        seconds = self._due.pop(index, None)
+        if prediction.video_id != video.video_id or seconds is None or index <= self._last:
+            raise AlignmentError(
+                f"a predictor returned a row for {prediction.video_id!r} frame {index} while"
+                f" {video.video_id!r} [{self._segment.start}, {self._segment.stop}) was due after"
+                f" frame {self._last}; rows must be the frames it was given, in order"
+            )
+        if seconds != prediction.pts_seconds:
+            raise AlignmentError(
+                f"frame {index} of {video.video_id!r} has time {seconds}, but its row says"
+                f" {prediction.pts_seconds}; the predictor has mixed up its batch"
+            )
+        if (prediction.height, prediction.width) != (video.height, video.width):
+            raise AlignmentError(
+                f"row of {video.video_id!r} frame {index} is for {prediction.height}x"
+                f"{prediction.width}, the video is {video.height}x{video.width}"
+            )

@@ -29,7 +29,7 @@ from vis_core.progress import Progress
 from vis_core.stages import finish
 from vis_core.stages.index import MakeProbe, index_videos
 from vis_core.stages.link import SettledVideo, track_key
-from vis_core.stages.plan import WorkPlan, plan_job
+from vis_core.stages.plan import WorkPlan, attempts_that_count, plan_job, quarantined
 from vis_core.stages.predict import UnitFailed
 from vis_core.stages.settle import Settlement
 from vis_core.store import lease as leases
@@ -138,15 +138,8 @@ class Run:
     def plan(self) -> WorkPlan:
         """What is left to do now; called again until nothing is."""
         started = time.monotonic()
-        self._flusher.drain()
+        self._settle()
         plan = plan_job(self.job, self.store, self._videos)
-        segments = self.store.manifest.segments.load()
-        if self._settlement is None:
-            self._settlement = Settlement(
-                self.job, self.store.folder, self._videos, segments, plan.given_up
-            )
-        else:
-            self._settlement.fold(plan.given_up)
         self._open = plan.open_pieces()
         ids = self._videos["video_id"].to_pylist()
         self._row_of = {video_id: row for row, video_id in enumerate(ids)}
@@ -156,6 +149,20 @@ class Run:
         self.report.plan_seconds += time.monotonic() - started
         failpoint("after_plan")
         return plan
+
+    def _settle(self) -> Settlement:
+        """Reads anew what is committed and given up, and how long videos really are."""
+        self._flusher.drain()
+        attempts = attempts_that_count(self.store.manifest.attempts.load())
+        self._settlement = Settlement(
+            self.job,
+            self.store.folder,
+            self._videos,
+            self.store.manifest.segments.load(),
+            quarantined(attempts, self.job.settings.max_attempts),
+        )
+        self._videos = self._settlement.videos
+        return self._settlement
 
     # --- units -----------------------------------------------------------------------------
 
@@ -246,18 +253,17 @@ class Run:
 
     def finish(self) -> RunReport:
         """Writes the tables, leaves exactly the live rows, accounts for every frame."""
-        assert self._settlement is not None, "plan() comes before finish()"
         started = time.monotonic()
+        settlement = self._settle()
         self._flusher.close()
         self._lease.check()
-        settlement = self._settlement
         live = self._live_links()
         failures = finish.write_tables(self.job, self.store, settlement, live, self.report.run_id)
         finish.keep_live_results(self.job, self.store, live)
         self.store.manifest.segments.compact(min_files=COMPACT_AT_FILES)
         self.store.manifest.attempts.compact(min_files=COMPACT_AT_FILES)
         self.store.folder.delete(IN_FLIGHT)
-        self._fill_report(failures, live)
+        self._fill_report(settlement, failures, live)
         self.report.finish_seconds = time.monotonic() - started
         self.report.seconds = time.monotonic() - self._started
         self.store.write_run(dataclasses.asdict(self.report))
@@ -270,9 +276,9 @@ class Run:
 
     # --- helpers ---------------------------------------------------------------------------
 
-    def _fill_report(self, failures: pa.Table, live: pa.Table) -> None:
+    def _fill_report(self, settlement: Settlement, failures: pa.Table, live: pa.Table) -> None:
         report = self.report
-        accounts = finish.conservation(self.job, self._settlement_or_fail())
+        accounts = finish.conservation(self.job, settlement)
         for account in accounts:
             log = logger.info if account.holds else logger.error
             log("%s", account)
@@ -292,11 +298,6 @@ class Run:
             if report.open_failures
             else errors.EXIT_OK
         )
-
-    def _settlement_or_fail(self) -> Settlement:
-        if self._settlement is None:
-            raise AssertionError("plan() comes first")
-        return self._settlement
 
     def _close_piece(self, video_id: str) -> None:
         row = self._row_of[video_id]

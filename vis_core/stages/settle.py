@@ -20,7 +20,7 @@ from vis_core.job import Job
 from vis_core.stages.link import SettledVideo, covering
 from vis_core.store import parts
 from vis_core.store.folder import Folder
-from vis_core.store.manifest import merge_segments, receipts_to_table, rows_to_segments
+from vis_core.store.manifest import rows_to_segments
 from vis_core.store.planning import SPAN, VideoColumns, owned_rows
 from vis_core.store.segments import Receipt, SegmentReceipt
 from vis_core.types import Hole, VideoInfo
@@ -37,11 +37,12 @@ class Settlement:
         self._folder = folder
         self._columns = VideoColumns(videos)
         self._rows = self._current(segments)
+        videos = _with_found_lengths(videos, self._rows)
+        self._columns = VideoColumns(videos)
         self._new: dict[str, list[SegmentReceipt]] = collections.defaultdict(list)
-        self._receipts: list[Receipt] = []
         self._row_ranges: dict[str, tuple[int, int]] | None = None
         self._given_up = self._current(given_up)
-        self.videos = _with_found_lengths(videos, self._rows)
+        self.videos = videos
 
     def _current(self, rows: pa.Table) -> pa.Table:
         """Rows of this job's fingerprints, about videos as they are now; by video and member."""
@@ -53,19 +54,8 @@ class Settlement:
 
     def add(self, receipt: Receipt) -> None:
         """Takes note of a unit that was committed just now."""
-        self._receipts.append(receipt)
         for segment in receipt.segments:
             self._new[segment.key.video_id].append(segment)
-
-    def fold(self, given_up: pa.Table) -> None:
-        """Merges what was added into the tables; needed before accounting for all videos."""
-        rows = pa.concat_tables([self._rows, receipts_to_table(self._receipts, "")])
-        self._rows = self._current(merge_segments(rows))
-        self._receipts, self._row_ranges = [], None
-        self._new.clear()
-        self._given_up = self._current(given_up)
-        self.videos = _with_found_lengths(self.videos, self._rows)
-        self._columns = VideoColumns(self.videos)
 
     # --- one video -------------------------------------------------------------------------
 

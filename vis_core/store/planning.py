@@ -109,9 +109,6 @@ def plan_pieces(
         stop=_ints(committed["stop"]),
         window=_ints(committed["window"]),
     ).take(index >= 0)
-    # A sequential video is computed whole, however many frames the decoder then found.
-    ends = np.where(columns.sequential[done.video], columns.num_frames[done.video], done.stop)
-    done = dataclasses.replace(done, stop=ends)
     if spec.whole_windows:
         return _without(_windows(columns, videos, spec, sampling), done)
     gaps = _gaps(columns, done)

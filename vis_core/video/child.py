@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
 import logging
 import os
 import queue
@@ -17,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import av
 import av.logging
@@ -29,6 +27,7 @@ from vis_core.video import images, probe
 from vis_core.video.arena import CHUNK_BYTES, NUM_SLOTS, Arena
 from vis_core.video.decode import RangeDecoder, RgbFrame
 from vis_core.video.limits import Limits
+from vis_core.video.memory import limit_memory
 from vis_core.video.sources import Source
 from vis_core.video.wire import (
     Message,
@@ -156,7 +155,10 @@ class Worker:
         self._pipes.reply({"op": op, "id": self._job, **fields})
 
     def _memory_words(self) -> str:
-        return f"decoding it takes more than {self._limits.max_memory_bytes} bytes of memory"
+        return (
+            f"decoding it takes more than {self._limits.max_memory_bytes} bytes of memory "
+            "(max_memory_bytes)"
+        )
 
     def _tick(self) -> None:
         if self._job in self._pipes.cancelled:
@@ -180,7 +182,7 @@ class Worker:
         self._tick()  # may have been cancelled while it waited
         self._reply("begin")
         decoder = RangeDecoder(request, self._limits, self._tick)
-        seconds = _ChunkWriter(self, request).write_all(decoder)
+        seconds = _ChunkWriter(self, request, decoder).write_all()
         self._reply(
             "done",
             holes=[[hole.start, hole.stop, hole.reason] for hole in decoder.holes],
@@ -194,21 +196,23 @@ class Worker:
 class _ChunkWriter:
     """Copies frames into slots of the arena and tells the parent."""
 
-    def __init__(self, worker: Worker, request: ReadRequest) -> None:
+    def __init__(self, worker: Worker, request: ReadRequest, decoder: RangeDecoder) -> None:
         self._worker = worker
+        self._decoder = decoder
+        self._num_cuts = 0
         self._pipes = worker._pipes
         self._arena = worker._arena
         self._shape = (request.video.height, request.video.width)
         frame_bytes = 3 * self._shape[0] * self._shape[1]
         self._capacity = max(1, min(CHUNK_BYTES // max(1, frame_bytes), _MAX_CHUNK_FRAMES))
 
-    def write_all(self, decoder: RangeDecoder) -> float:
+    def write_all(self) -> float:
         """Returns the seconds spent, those spent waiting for the parent left out."""
         slot, waited, started = -1, 0.0, time.perf_counter()
         indices: list[int] = []
         seconds: list[float] = []
         opened = 0.0
-        for frame in decoder:
+        for frame in self._decoder:
             if slot < 0:
                 opened = time.perf_counter()
                 slot = self._pipes.slots.get()
@@ -230,18 +234,22 @@ class _ChunkWriter:
         np.copyto(self._arena.frames(slot, self._capacity, *self._shape)[position], frame.pixels)
 
     def _send(self, slot: int, indices: list[int], seconds: list[float]) -> None:
-        self._worker._reply("chunk", slot=slot, frame_index=indices, pts_seconds=seconds)
+        cuts, known_until = self._decoder.cuts_from(self._num_cuts)
+        self._num_cuts += len(cuts)
+        self._worker._reply(
+            "chunk",
+            slot=slot,
+            frame_index=indices,
+            pts_seconds=seconds,
+            cuts=cuts,
+            cuts_known_until=known_until,
+        )
 
 
-def _limit_memory(max_memory_bytes: int) -> None:
-    """Address space on top of what the interpreter, FFmpeg and the arena take already."""
+def _limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_LOG_BYTES, _MAX_LOG_BYTES))
-    statm = Path("/proc/self/statm")
-    if statm.exists():  # Linux; elsewhere RLIMIT_AS is ignored or counts something else
-        used = int(statm.read_text().split()[0]) * resource.getpagesize()
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_AS, (used + max_memory_bytes,) * 2)
+    limit_memory(limits.max_memory_bytes)
 
 
 def _catch_logs() -> _LastWords:
@@ -270,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _catch_logs()
     pipes.start()
     limits = limits_from_message(pipes.jobs.get()["limits"])
-    _limit_memory(limits.max_memory_bytes)
+    _limit(limits)
     pipes.reply({"op": "ready", "id": 0})
     Worker(pipes, arena, limits, words).run()
     return 0

@@ -66,6 +66,7 @@ class RangeDecoder:
         check_limits(request.video, limits)
         self.holes: list[Hole] = []
         self.num_frames_found: int | None = None
+        self._finder = CutFinder()
         self._cuts = array.array("i")
         self._delivered = array.array("i")
         self._request = request
@@ -79,6 +80,10 @@ class RangeDecoder:
     @property
     def cuts(self) -> IntArray:
         return np.array(self._cuts, np.int32)
+
+    def cuts_from(self, first: int) -> tuple[list[int], int]:
+        """Cuts after the first so many, and the frame index below which all are known."""
+        return self._cuts[first:].tolist(), self._finder.known_until
 
     @property
     def delivered(self) -> IntArray:
@@ -156,7 +161,7 @@ class RangeDecoder:
     def _core_and_after(
         self, source: _Frames, frames: Iterator[tuple[int, DecodedFrame]]
     ) -> Iterator[RgbFrame]:
-        cuts, expected, num_after = CutFinder(), self._core.start, 0
+        cuts, expected, num_after = self._finder, self._core.start, 0
         num_looked_at = max(self._request.halo_after, LOOKAHEAD)
         for position, frame in frames:
             self._note_missing(range(expected, min(position, self._core.stop)), source)

@@ -28,6 +28,7 @@ from av.video.frame import VideoFrame
 from vis_core.failpoints import failpoint
 from vis_core.types import VideoInfo
 from vis_core.video.limits import Limits
+from vis_core.video.memory import check_memory
 from vis_core.video.nal import is_random_access
 from vis_core.video.packets import IndexedPacket, PacketSource, SeekMissed
 from vis_core.video.rgb import RgbConverter
@@ -95,6 +96,7 @@ class _Decoder:
         except MemoryError:
             raise
         except av.FFmpegError as error:
+            check_memory(self._context.width * self._context.height)
             if frame_index is not None and frame_index >= self.start:
                 self._note(frame_index, f"the decoder refused its packet: {_words(error)}")
             return []
@@ -202,6 +204,8 @@ class ExactFrames:
             return None
         try:
             return self._rgb(picture)
+        except MemoryError:
+            raise
         except (av.FFmpegError, ValueError):
             self.reasons[index] = NOT_RGB
             return None
@@ -215,6 +219,7 @@ class ExactFrames:
             except MemoryError:
                 raise
             except av.FFmpegError:
+                check_memory(decoder.width * decoder.height)
                 continue
             for picture in pictures:
                 failpoint("decode_frame", self.video.video_id)
@@ -305,6 +310,7 @@ class ExactFrames:
         except MemoryError:
             raise
         except (EOFError, av.FFmpegError):
+            check_memory(context.width * context.height)
             return False
         return any(
             picture.key_frame and self._source.frame_index_of(picture.pts) == item.frame_index

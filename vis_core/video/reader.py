@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from vis_core.errors import DecoderDied, ReelmaskError, SourceChangedError, Sour
 from vis_core.types import FrameBatch, Hole, IntArray, VideoInfo
 from vis_core.video.limits import Limits
 from vis_core.video.process import ChildGone, ChildSilent, DecoderProcess
-from vis_core.video.sampling import Sampling
+from vis_core.video.sampling import Sampling, sampled_frames
 from vis_core.video.sources import Source
 from vis_core.video.wire import (
     Message,
@@ -79,6 +80,11 @@ class FrameStream:
     def __next__(self) -> FrameBatch:
         return next(self._batches)
 
+    @functools.cached_property
+    def sampled(self) -> IntArray:
+        """Every frame of the video the run looks at."""
+        return sampled_frames(self.request.video, self.request.sampling)
+
     def close(self) -> None:
         """Stops decoding; what was asked for is not wanted any more."""
         if self._is_open:
@@ -121,6 +127,8 @@ class FrameStream:
                 full.append(self._batch())
         del frames
         self._reader._give_back(message["slot"])
+        self.cuts.update(message["cuts"])
+        self.cuts_known_until = message["cuts_known_until"]
         yield from full
 
     def _copy(

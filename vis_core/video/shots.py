@@ -66,6 +66,7 @@ class CutFinder:
     """Takes sampled, decodable frames in order; gives the frames after which a shot ends."""
 
     def __init__(self) -> None:
+        self.known_until = 0  # decided for every frame below this index
         self._window: collections.deque[_Waiting] = collections.deque()
 
     def add(self, frame_index: int, frame: npt.NDArray[np.uint8]) -> list[int]:
@@ -82,5 +83,6 @@ class CutFinder:
 
     def _decide(self) -> list[int]:
         first = self._window.popleft()
+        self.known_until = first.frame_index + 1
         following = [waiting.histogram for waiting in self._window]
         return [first.frame_index] if is_cut(first.histogram, following) else []
