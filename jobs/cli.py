@@ -45,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return errors.EXIT_INTERRUPTED
     except BrokenPipeError:
         return errors.EXIT_OK
+    except OSError as error:
+        if os.environ.get("REELMASK_DEBUG"):
+            raise
+        print(f"reelmask: {error} (REELMASK_DEBUG=1 shows where)", file=sys.stderr)
+        return errors.EXIT_FAILED
 
 
 def _interrupt(number: int, frame: object) -> None:

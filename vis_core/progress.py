@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -35,3 +36,14 @@ class Silence:
 
     def end(self) -> None:
         pass
+
+
+def telling(progress: Progress) -> Callable[[int, int], None]:
+    """A callback for the index, which learns how many videos there are to probe as it starts."""
+
+    def tell(done: int, total: int) -> None:
+        if done == 1:
+            progress.begin("index", total, "videos")
+        progress.advance(1)
+
+    return tell

@@ -1,7 +1,10 @@
 """Same input, config and weights, same rows: whatever the shard size, order or packing."""
 
+import dataclasses
+import os
 import shutil
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 
@@ -12,6 +15,8 @@ from vis_core.job import MemberSpec, make_job
 from vis_core.local import run_inline
 from vis_core.schema import content_digest
 from vis_core.systems import get_system
+from vis_core.types import TrackPlan
+from vis_core.windows import WindowSpec, window_ranges
 
 
 def run(clips, out, system, settings, **options):
@@ -91,7 +96,6 @@ def test_flow_is_null_at_the_end_and_before_a_hole(clips, tmp_path):
 def test_cuts_break_tracks_only_when_asked(tmp_path):
     """Two clips joined: the shot changes, and `break_at_cuts` starts new tracks there."""
     import av
-    import numpy as np
 
     work = tmp_path / "clips"
     work.mkdir()
@@ -116,6 +120,31 @@ def test_cuts_break_tracks_only_when_asked(tmp_path):
         assert sorted(spans) == [(0, 9), (0, 9), (9, 20), (9, 20)]
 
 
+def test_names_that_are_not_utf8_or_look_like_paths(clips, tmp_path):
+    """Any file name becomes a legal id; the file is found again through its uri."""
+    work = tmp_path / "clips"
+    names = [
+        b"caf\xe9.mp4",
+        b"a..b.mp4",
+        b"x%y.mp4",
+        "ünï 漢.mp4".encode(),
+        b"x...mp4",
+        b"-o.mp4",
+    ]
+    (work / "sub dir").mkdir(parents=True)
+    for name in names:
+        shutil.copy(clips / "clip_0000.mp4", os.fsencode(work / "sub dir") + b"/" + name)
+    oracle = get_system("oracle")
+    run(work, tmp_path / "out", oracle, {"truth": "formula:1"})
+    ids = table(tmp_path / "out", "videos")["video_id"].to_pylist()
+    assert len(set(ids)) == len(names) and all(i.startswith("sub dir/") for i in ids)
+    assert table(tmp_path / "out", "masks").num_rows == 20 * len(names)
+    alone = os.fsdecode(os.fsencode(work / "sub dir") + b"/" + names[0])
+    for _ in range(2):
+        run(alone, tmp_path / "one", oracle, {"truth": "formula:1"})
+    assert table(tmp_path / "one", "tracks").num_rows == 1
+
+
 def test_the_order_of_inputs_and_other_videos_do_not_matter(clips, tmp_path):
     """A video's rows are the same alone and among others."""
     oracle, settings = get_system("oracle"), {"truth": str(clips / "truth.json"), "jitter_px": 1.0}
@@ -127,3 +156,53 @@ def test_the_order_of_inputs_and_other_videos_do_not_matter(clips, tmp_path):
     rows = table(tmp_path / "all", "masks")
     among = rows.filter(pc.equal(rows["video_id"], "clip_0005"))
     assert content_digest(among) == content_digest(table(tmp_path / "one", "masks"))
+
+
+class WindowLinker:
+    """Takes, of every proposal, the rows of the first window that has each frame."""
+
+    def __init__(self, config):
+        self.rows = {}
+
+    def start(self, video):
+        pass
+
+    def step(self, item):
+        for position, proposal in enumerate(item.proposals if item.proposals is not None else ()):
+            self.rows.setdefault(int(proposal), {}).setdefault(
+                item.frame_index, (item.window, position)
+            )
+
+    def finish(self):
+        return [
+            TrackPlan(
+                score=1.0 / (1 + proposal),
+                label=1,
+                frame_index=np.array(list(rows), np.int32),
+                instance=np.array([p for _, p in rows.values()], np.int32),
+                window=np.array([w for w, _ in rows.values()], np.int32),
+            )
+            for proposal, rows in self.rows.items()
+        ]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_whole_windows_have_borders_of_their_own(clips, tmp_path, every):
+    """Overlapping windows are predicted whole, once each, and do not see the shard size."""
+    spec = WindowSpec(whole_windows=True, num_frames=5, overlap=2)
+    windowed = dataclasses.replace(TINY_NET, window=lambda _: spec, make_linker=WindowLinker)
+    for shard in (4, 1000):
+        run(clips, tmp_path / f"out{shard}", windowed, {"shard_frames": shard}, every=every)
+    assert result_digest(tmp_path / "out4") == result_digest(tmp_path / "out1000")
+    rows = table(tmp_path / "out4", "frames")
+    mine = rows.filter(pc.equal(rows["video_id"], "clip_0000")).to_pylist()
+    got = [(row["window"], row["frame_index"] // every) for row in mine]
+    num_sampled = -(-20 // every)
+    expected = [
+        (window, frame)
+        for window, (start, stop) in enumerate(window_ranges(num_sampled, spec))
+        for frame in range(start, stop)
+    ]
+    assert got == expected and len(expected) > num_sampled
+    masks = table(tmp_path / "out4", "masks").select(["video_id", "track_id", "frame_index"])
+    assert masks.num_rows == len(set(map(tuple, map(dict.values, masks.to_pylist())))) > 0

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vis_core.job import Job
-from vis_core.progress import Progress
+from vis_core.progress import Progress, telling
 from vis_core.stages.index import index_videos
 from vis_core.stages.plan import plan_job
 from vis_core.store.store import Store, is_results_folder, open_store
@@ -54,14 +54,13 @@ class Estimate:
 def estimate(job: Job, progress: Progress) -> Estimate:
     """Indexes and plans, in a scratch folder unless the job's own exists."""
     with _store(job) as store:
-        progress.begin("index", 0, "videos")
         videos = index_videos(
             job.inputs,
             store.videos(),
             make_probe=lambda: probing(job.settings.limits),
             workers=job.settings.index_workers,
             limit=job.limit,
-            progress=lambda done, total: progress.advance(1),
+            progress=telling(progress),
         )
         progress.end()
         plan = plan_job(job, store, videos)

@@ -7,7 +7,6 @@ the results folder; this object can be lost at any point.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import json
@@ -25,7 +24,7 @@ from vis_core import errors, schema
 from vis_core.errors import UsageError
 from vis_core.failpoints import failpoint
 from vis_core.job import Job, file_metadata, job_record, new_run_id
-from vis_core.progress import Progress
+from vis_core.progress import Progress, telling
 from vis_core.stages import finish
 from vis_core.stages.index import MakeProbe, index_videos
 from vis_core.stages.link import SettledVideo, track_key
@@ -95,7 +94,9 @@ class Run:
         self._settlement: Settlement | None = None
         self._open = np.zeros(0, np.int64)
         self._row_of: dict[str, int] = {}
-        self._queue: collections.deque[int] = collections.deque()
+        self._queue: list[int] = []  # rows of videos that were settled since the last `ready`
+        self._batch: list[SettledVideo] = []
+        self._batch_masks = 0
         self._wanted: set[str] = set()
         self._done_keys: set[str] = set()
         self._lost: dict[tuple[str, str, str, int], list[tuple[int, int]]] = {}
@@ -106,14 +107,13 @@ class Run:
     def index(self, make_probe: MakeProbe, progress: Progress) -> None:
         """Brings the videos table up to date with the inputs."""
         started = time.monotonic()
-        progress.begin("index", 0, "videos")
         self._videos = index_videos(
             self.job.inputs,
             self.store.videos(),
             make_probe=make_probe,
             workers=self.job.settings.index_workers,
             limit=self.job.limit,
-            progress=lambda done, total: progress.advance(1),
+            progress=telling(progress),
         )
         progress.end()
         self.store.write_table(VIDEOS, self._videos, file_metadata(self.job))
@@ -144,7 +144,8 @@ class Run:
         ids = self._videos["video_id"].to_pylist()
         self._row_of = {video_id: row for row, video_id in enumerate(ids)}
         usable = self._videos["num_frames"].to_numpy() > 0
-        self._queue = collections.deque(np.flatnonzero((self._open == 0) & usable).tolist())
+        self._queue = np.flatnonzero((self._open == 0) & usable).tolist()
+        self._batch, self._batch_masks = [], 0  # these videos are in the queue again
         self.report.frames_planned = max(self.report.frames_planned, round(plan.num_frames))
         self.report.plan_seconds += time.monotonic() - started
         failpoint("after_plan")
@@ -217,29 +218,25 @@ class Run:
     def ready(self, *, everything: bool = False) -> Iterator[list[SettledVideo]]:
         """Batches of settled videos whose tracks are missing, up to the row target each.
 
-        Without `everything` the last, smaller batch stays in the queue.
+        Without `everything` the last, smaller batch waits for more.
         """
         assert self._settlement is not None, "plan() comes before ready()"
-        batch: list[SettledVideo] = []
-        rows: list[int] = []
-        size = 0
-        while self._queue:
-            row = self._queue.popleft()
-            settled = self._settlement.video(row)
+        rows, self._queue = self._queue, []
+        for settled in self._settlement.videos_of(rows):
             key = track_key(self.job, settled)
             self._wanted.add(key)
             if key in self._done_keys:
                 continue
-            batch.append(settled)
-            rows.append(row)
-            size += _estimated_masks(settled)
-            if size >= self.job.settings.link_rows:
-                yield batch
-                batch, rows, size = [], [], 0
-        if batch and everything:
-            yield batch
-        else:
-            self._queue.extendleft(reversed(rows))
+            self._batch.append(settled)
+            self._batch_masks += _estimated_masks(settled)
+            if self._batch_masks >= self.job.settings.link_rows:
+                yield self._take_batch()
+        if self._batch and everything:
+            yield self._take_batch()
+
+    def _take_batch(self) -> list[SettledVideo]:
+        batch, self._batch, self._batch_masks = self._batch, [], 0
+        return batch
 
     def linked(self, rows: pa.Table, seconds: float) -> None:
         """Commits what `link_videos` returned."""

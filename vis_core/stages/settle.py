@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from vis_core.store.segments import Receipt, SegmentReceipt
 from vis_core.types import Hole, VideoInfo
 from vis_core.video.sampling import sampled_frames
 
+_VIDEOS_PER_BATCH = 512
+
 
 class Settlement:
     """What is committed, given up or still open of every video of a job."""
@@ -39,18 +41,22 @@ class Settlement:
         self._rows = self._current(segments)
         videos = _with_found_lengths(videos, self._rows)
         self._columns = VideoColumns(videos)
+        # Each video's rows are neighbours; one more entry closes the last.
+        owners = self._columns.locate(self._rows)
+        self._first_segment = np.searchsorted(owners, np.arange(len(videos) + 1))
         self._new: dict[str, list[SegmentReceipt]] = collections.defaultdict(list)
-        self._row_ranges: dict[str, tuple[int, int]] | None = None
         self._given_up = self._current(given_up)
+        self._lost = _lost_ranges(self._given_up)
         self.videos = videos
 
     def _current(self, rows: pa.Table) -> pa.Table:
-        """Rows of this job's fingerprints, about videos as they are now; by video and member."""
+        """Rows of this job's fingerprints, about videos as they are now; in order of video."""
         names = pa.array([m.fingerprint for m in self._job.members])
-        rows = rows.filter(pc.is_in(rows["fingerprint"], names))
-        rows = rows.filter(pa.array(self._columns.locate(rows) >= 0))
-        order = [(name, "ascending") for name in ("video_id", "fingerprint", "window", "start")]
-        return rows.take(pc.sort_indices(rows, sort_keys=order)).combine_chunks()
+        member = np.asarray(pc.fill_null(pc.index_in(rows["fingerprint"], names), -1))
+        video = self._columns.locate(rows)
+        order = np.lexsort((rows["start"], rows["window"], member, video))
+        live = (member >= 0) & (video >= 0)
+        return rows.take(pa.array(order[live[order]])).combine_chunks()
 
     def add(self, receipt: Receipt) -> None:
         """Takes note of a unit that was committed just now."""
@@ -61,35 +67,34 @@ class Settlement:
 
     def video(self, row: int) -> SettledVideo:
         """The video in this row of the table, ready to be linked."""
-        video = schema.table_to_videos(self.videos.slice(row, 1))[0]
-        segments = [*self._stored(video.video_id), *self._new[video.video_id]]
-        segments = list({segment.key: segment for segment in segments}.values())
-        given_up = self._given_up.filter(pc.equal(self._given_up["video_id"], video.video_id))
-        lost = given_up.select(["fingerprint", "start", "stop", "message"]).to_pylist()
+        return next(self.videos_of([row]))
+
+    def videos_of(self, rows: Sequence[int]) -> Iterator[SettledVideo]:
+        """The videos in these rows, made a batch at a time."""
+        for start in range(0, len(rows), _VIDEOS_PER_BATCH):
+            batch = np.asarray(rows[start : start + _VIDEOS_PER_BATCH], np.int64)
+            videos = schema.table_to_videos(self.videos.take(pa.array(batch)))
+            firsts, lasts = self._first_segment[batch], self._first_segment[batch + 1]
+            positions = [np.arange(a, b) for a, b in zip(firsts, lasts, strict=True)]
+            stored = iter(rows_to_segments(self._rows.take(pa.array(np.concatenate(positions)))))
+            for video, mine in zip(videos, positions, strict=True):
+                segments = [next(stored) for _ in mine] + self._new.get(video.video_id, [])
+                yield self._settled(video, segments)
+
+    def _settled(self, video: VideoInfo, found: Sequence[SegmentReceipt]) -> SettledVideo:
+        segments = {segment.key: segment for segment in found}.values()
+        members = self._job.members
         return SettledVideo(
-            video=_resized(video, segments),
+            video=_resized(video, found),
             segments={
                 member.name: [s for s in segments if s.key.fingerprint == member.fingerprint]
-                for member in self._job.members
+                for member in members
             },
             given_up={
-                member.name: [
-                    Hole(start=row["start"], stop=row["stop"], reason=row["message"])
-                    for row in lost
-                    if row["fingerprint"] == member.fingerprint
-                ]
-                for member in self._job.members
+                member.name: self._lost.get((video.video_id, member.fingerprint), [])
+                for member in members
             },
         )
-
-    def _stored(self, video_id: str) -> list[SegmentReceipt]:
-        if self._row_ranges is None:
-            ids = self._rows["video_id"].to_pylist()
-            firsts = {name: i for i, name in reversed(list(enumerate(ids)))}
-            lasts = {name: i + 1 for i, name in enumerate(ids)}
-            self._row_ranges = {name: (firsts[name], lasts[name]) for name in firsts}
-        start, stop = self._row_ranges.get(video_id, (0, 0))
-        return rows_to_segments(self._rows.slice(start, stop - start)) if stop > start else []
 
     # --- all videos ------------------------------------------------------------------------
 
@@ -204,6 +209,15 @@ class Settlement:
                 index = table["frame_index"].to_numpy()
                 total += int(np.count_nonzero((index >= start) & (index < stop)))
         return total
+
+
+def _lost_ranges(given_up: pa.Table) -> dict[tuple[str, str], list[Hole]]:
+    """Segments in quarantine by (video_id, fingerprint)."""
+    lost: dict[tuple[str, str], list[Hole]] = collections.defaultdict(list)
+    for row in given_up.to_pylist():
+        hole = Hole(start=row["start"], stop=row["stop"], reason=row["message"])
+        lost[row["video_id"], row["fingerprint"]].append(hole)
+    return dict(lost)
 
 
 def _resized(video: VideoInfo, segments: Sequence[SegmentReceipt]) -> VideoInfo:
