@@ -13,10 +13,11 @@ from PIL import Image
 
 from vis_core import schema
 from vis_core.errors import SourceError, UsageError
-from vis_core.stages.index import failed_video, index_videos
+from vis_core.stages.index import index_videos
 from vis_core.video.images import probe_images
 from vis_core.video.limits import Limits
 from vis_core.video.probe import probe_source
+from vis_core.video.sources import failed_video
 
 LIMITS = Limits()
 

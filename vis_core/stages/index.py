@@ -18,7 +18,7 @@ import pyarrow as pa
 from vis_core import schema
 from vis_core.errors import SourceError
 from vis_core.types import VideoInfo
-from vis_core.video.sources import Source, expand_inputs
+from vis_core.video.sources import Source, expand_inputs, failed_video
 
 Probe: TypeAlias = Callable[[Source], VideoInfo]
 # One per thread: a probe may own a child process that answers one question at a time.
@@ -154,22 +154,3 @@ def _probe_one(probe: Probe, source: Source) -> VideoInfo:
         return failed_video(source, str(error))
     except Exception as error:  # noqa: BLE001 - one bad video never ends an index of millions
         return failed_video(source, f"{type(error).__name__}: {error}")
-
-
-def failed_video(source: Source, reason: str) -> VideoInfo:
-    """The row of a video that cannot be used."""
-    return VideoInfo(
-        video_id=source.video_id,
-        uri=source.uri,
-        version="",
-        bytes=source.bytes,
-        mtime_ns=source.mtime_ns,
-        height=0,
-        width=0,
-        num_frames=0,
-        fps=0.0,
-        duration_seconds=0.0,
-        codec="",
-        status="failed",
-        error=reason,
-    )

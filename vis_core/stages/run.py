@@ -341,17 +341,20 @@ class Run:
         """One row per linked video, of the tracks that are wanted now."""
         links = _with_files(self.store, self.store.manifest.links.load())
         wanted = links.filter(pc.is_in(links["track_key"], pa.array(sorted(self._wanted))))
-        order = [("video_id", "ascending"), ("error", "ascending"), ("file", "ascending")]
-        wanted = wanted.sort_by(order)
+        # Of a failure and a later success, the success counts.
+        ascending = "ascending"
+        order = [("video_id", ascending), ("error", ascending, "at_start"), ("file", ascending)]
+        wanted = wanted.take(pc.sort_indices(wanted, order))
         ids = wanted["video_id"].to_pylist()
         first = [i == 0 or ids[i] != ids[i - 1] for i in range(len(ids))]
         return wanted.filter(pa.array(first, pa.bool_()))
 
 
 def _with_files(store: Store, links: pa.Table) -> pa.Table:
-    """Rows whose files are both there."""
+    """Rows whose files are both there; a failure has none."""
     both = sorted(set(store.folder.names(TRACKS)).intersection(store.folder.names(MASKS)))
-    return links.filter(pc.is_in(links["file"], pa.array(both, pa.string())))
+    there = pc.is_in(links["file"], pa.array(both, pa.string()))
+    return links.filter(pc.or_(there, pc.is_valid(links["error"])))
 
 
 def _estimated_masks(settled: SettledVideo) -> int:

@@ -27,7 +27,7 @@ from vis_core.types import FrameBatch, Hole, IntArray, VideoInfo
 from vis_core.video.limits import Limits
 from vis_core.video.process import ChildGone, ChildSilent, DecoderProcess
 from vis_core.video.sampling import Sampling, sampled_frames
-from vis_core.video.sources import Source
+from vis_core.video.sources import Source, failed_video
 from vis_core.video.wire import (
     Message,
     ReadRequest,
@@ -208,7 +208,7 @@ class VideoReader:
                 message = self._next_message(job)
             return video_from_message(message["video"])
         except SourceError as error:
-            return _failed(source, str(error))
+            return failed_video(source, str(error))
 
     def read(self, request: ReadRequest, *, then: ReadRequest | None = None) -> FrameStream:
         """Starts decoding `request`, and `then` right after it, before anyone asks for that."""
@@ -337,21 +337,3 @@ def _epitaph(job: _Job, error: ChildGone | ChildSilent) -> str:
     if isinstance(error, ChildSilent):
         return f"{job.what}: the decoder hangs: {error} (timeout_seconds)"
     return f"{job.what}: the decoder crashed: {error}"
-
-
-def _failed(source: Source, reason: str) -> VideoInfo:
-    return VideoInfo(
-        video_id=source.video_id,
-        uri=source.uri,
-        version="",
-        bytes=source.bytes,
-        mtime_ns=source.mtime_ns,
-        height=0,
-        width=0,
-        num_frames=0,
-        fps=0.0,
-        duration_seconds=0.0,
-        codec="",
-        status="failed",
-        error=reason,
-    )

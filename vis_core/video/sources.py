@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from vis_core.errors import SourceError, UsageError
+from vis_core.types import VideoInfo
 from vis_core.video.ids import Candidate, assign_ids
 from vis_core.video.images import IMAGE_EXTENSIONS
 from vis_core.video.listing import (
@@ -230,3 +231,22 @@ def _common_parent(uris: Sequence[str]) -> str:
     first, last = min(parents), max(parents)
     pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     return "/".join([*(segment for segment, _ in pairs), ""])
+
+
+def failed_video(source: Source, reason: str) -> VideoInfo:
+    """The row of a video that cannot be used."""
+    return VideoInfo(
+        video_id=source.video_id,
+        uri=source.uri,
+        version="",
+        bytes=source.bytes,
+        mtime_ns=source.mtime_ns,
+        height=0,
+        width=0,
+        num_frames=0,
+        fps=0.0,
+        duration_seconds=0.0,
+        codec="",
+        status="failed",
+        error=reason,
+    )
