@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     level = logging.DEBUG if os.environ.get("REELMASK_DEBUG") else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
+    for library in ("aiobotocore", "botocore", "s3fs"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # they tell of every login
     signal.signal(signal.SIGTERM, _interrupt)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:

@@ -47,7 +47,7 @@ def split_settings(
 def unknown_name(what: str, name: str, legal: Sequence[str]) -> str:
     """One sentence that names the nearest legal one."""
     near = difflib.get_close_matches(name, legal, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"unknown {what} {name!r}{hint} Known: {', '.join(legal)}"
 
 

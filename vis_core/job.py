@@ -193,17 +193,7 @@ def job_from_record(record: Mapping[str, Any], out: str, systems: Mapping[str, S
     """The job a results folder holds, with the fingerprints as they were recorded."""
     try:
         members = tuple(
-            Member(
-                name=entry["name"],
-                system=systems[entry["system"]],
-                predict_config=config.build(
-                    systems[entry["system"]].predict_config, entry["predict"]
-                ),
-                link_config=config.build(systems[entry["system"]].link_config, entry["link"]),
-                fingerprint=entry["fingerprint"],
-                linker_fingerprint=entry["linker_fingerprint"],
-            )
-            for entry in record["members"]
+            _member_from_record(entry, systems[entry["system"]]) for entry in record["members"]
         )
         return Job(
             inputs=tuple(record["inputs"]),

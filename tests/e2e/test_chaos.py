@@ -55,6 +55,7 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     write_clips(folder / "clips", 6, num_frames=12, seed=3)
     assert reelmask(*words(folder / "clips", folder / "clean")).returncode == 0
+    assert reelmask("verify", folder / "clean", "--deep").returncode == 0
     return folder
 
 

@@ -295,6 +295,9 @@ def test_another_input_or_system_is_refused_unless_replaced(clips, clean, tmp_pa
     shutil.copytree(clean, out)
     refused = label(other, out)
     assert refused.returncode == 2 and "--replace" in refused.stderr
+    before = result_digest(out)
+    gone = label(tmp_path / "gone", out, "--replace", "--set", f"truth={clips}/truth.json")
+    assert gone.returncode == 2 and result_digest(out) == before
     assert label(other, out, "--replace").returncode == 0
     assert set(table(out, "tracks")["video_id"].to_pylist()) == {"clip_0000"}
     assert reelmask("verify", out, "--deep").returncode == 0

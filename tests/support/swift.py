@@ -6,6 +6,7 @@ Four servers and memcached, as Debian packages them; no systemd, nothing outside
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import shutil
 import socket
@@ -117,7 +118,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _write_configuration(folder: Path, ports: dict[str, int]) -> Path:
-    config = folder / "etc"
+    config, user = folder / "etc", getpass.getuser()
     (folder / "dev" / "d1").mkdir(parents=True)
     config.mkdir()
     (config / "swift.conf").write_text(
@@ -125,18 +126,20 @@ def _write_configuration(folder: Path, ports: dict[str, int]) -> Path:
         "[storage-policy:0]\nname = Policy-0\ndefault = yes\n"
     )
     for name in SERVERS:
-        _build_ring(config, name, ports[name])
         (config / f"{name}-server.conf").write_text(
-            f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {ports[name]}\nuser = {_user()}\n"
+            f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {ports[name]}\nuser = {user}\n"
             f"swift_dir = {config}\ndevices = {folder / 'dev'}\nmount_check = false\n"
             f"workers = 0\nfallocate_reserve = 0\nlog_level = WARNING\n"
+            # A late update of a listing would be left to a daemon that does not run here.
+            f"container_update_timeout = 60\n"
             f"[pipeline:main]\npipeline = {name}-server\n"
             f"[app:{name}-server]\nuse = egg:swift#{name}\n"
             f"[{name}-replicator]\n[{name}-updater]\n[{name}-auditor]\n"
         )
+    _build_rings(config, ports)
     filters = "".join(f"[filter:{name}]\n{text}\n" for name, text in _FILTERS.items())
     (config / "proxy-server.conf").write_text(
-        f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {ports['proxy']}\nuser = {_user()}\n"
+        f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {ports['proxy']}\nuser = {user}\n"
         f"swift_dir = {config}\nworkers = 0\n"
         f"[pipeline:main]\npipeline = {_PIPELINE} proxy-logging proxy-server\n"
         "[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\n"
@@ -146,31 +149,46 @@ def _write_configuration(folder: Path, ports: dict[str, int]) -> Path:
     return config
 
 
-def _user() -> str:
-    import getpass
+# What `swift-ring-builder create 6 1 1`, `add`, `rebalance` do, but in one process for all rings.
+_RINGS = """
+import sys
+from swift.common.ring import RingBuilder
+for pair in sys.argv[2:]:
+    name, port = pair.split("=")
+    where = {"ip": "127.0.0.1", "port": int(port)}
+    replication = {"replication_" + key: value for key, value in where.items()}
+    builder = RingBuilder(6, 1, 1)
+    builder.add_dev(
+        {"region": 1, "zone": 1, "device": "d1", "weight": 1, "meta": "", **where, **replication}
+    )
+    builder.rebalance()
+    builder.get_ring().save(sys.argv[1] + "/" + name + ".ring.gz")
+"""
 
-    return getpass.getuser()
+
+def _build_rings(config: Path, ports: dict[str, int]) -> None:
+    program = Path(shutil.which("swift-ring-builder") or "swift-ring-builder")
+    python = program.read_text().splitlines()[0].removeprefix("#!").split()
+    pairs = [f"{name}={ports[name]}" for name in SERVERS]
+    subprocess.run(
+        [*python, "-c", _RINGS, str(config), *pairs],
+        env=_environment(),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
 
 
-def _build_ring(config: Path, name: str, port: int) -> None:
-    builder = str(config / f"{name}.builder")
-    for words in (
-        ("create", "6", "1", "1"),
-        ("add", f"r1z1-127.0.0.1:{port}/d1", "1"),
-        ("rebalance",),
-    ):
-        subprocess.run(
-            ["swift-ring-builder", builder, *words], check=True, capture_output=True, timeout=60
-        )
+def _environment() -> dict[str, str]:
+    """Debian's programs run under the system's Python: ours must not leak into them."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
 
 @contextlib.contextmanager
 def _process(name: str, words: tuple[str, ...], folder: Path) -> Iterator[None]:
     """One server, with its output in a log; ended by its own id."""
-    # Debian's programs run under the system's Python: ours must not leak into them.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(words, env=_environment(), stdout=log, stderr=subprocess.STDOUT)
     try:
         yield
     finally:
@@ -201,8 +219,10 @@ def _wait_until_ready(swift: Swift) -> None:
 
 def main() -> int:
     """Runs a server until interrupted, for trying things by hand."""
+    import signal
     import tempfile
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="swift-") as folder, running_swift(Path(folder)) as it:
         make_bucket(it, "bucket")
         lines = [f"export {name}={value}" for name, value in it.environment.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import pathlib
 
 import duckdb
@@ -19,7 +20,8 @@ from hypothesis import strategies as st
 from vis_core import schema
 from vis_core.types import FlowField, FramePrediction, RefAffinity, RefFlow, VideoInfo
 
-GOLDEN = pathlib.Path(__file__).parents[2].parent / "shared" / "golden"
+_DEFAULT = pathlib.Path(__file__).parents[2].parent / "shared"
+GOLDEN = pathlib.Path(os.environ.get("REELMASK_SHARED", _DEFAULT)) / "golden"
 
 OPTIONAL = (
     "class_scores",

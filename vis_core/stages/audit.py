@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from vis_core.stages.settle import Settlement
 from vis_core.store import parts
 from vis_core.store.folder import STAGING_PREFIX, LocalFolder
 from vis_core.store.manifest import rows_to_segments
+from vis_core.store.patience import StorageError
 from vis_core.store.results import MASKS, TRACKS
 from vis_core.store.segments import SegmentReceipt
 from vis_core.store.store import FAILURES, Store
@@ -100,6 +102,8 @@ def _footer(store: Store, part: str) -> pq.FileMetaData | None:
     try:
         with store.folder.open(f"{parts.FRAMES}/{part}") as file:
             return pq.ParquetFile(file).metadata
+    except StorageError:
+        raise  # an outage says nothing about the file
     except (OSError, pa.ArrowInvalid):
         return None
 
@@ -107,6 +111,8 @@ def _footer(store: Store, part: str) -> pq.FileMetaData | None:
 def _content_problem(store: Store, segment: SegmentReceipt) -> str | None:
     try:
         digest = parts.digest_of_segment(store.folder, segment)
+    except StorageError:
+        raise
     except (OSError, pa.ArrowInvalid) as error:
         return f"{segment.key}: {segment.part} cannot be read: {error}"
     return None if digest == segment.digest else f"{segment.key}: content of {segment.part} changed"
@@ -122,10 +128,10 @@ def _result_problems(store: Store, job: Job, settlement: Settlement) -> Iterator
     """Every readable video must be linked, from the segments that are there now."""
     links = store.manifest.links.load()
     linked = set(links["track_key"].to_pylist())
-    names = settlement.videos["video_id"].to_pylist()
-    counts = settlement.videos["num_frames"].to_pylist()
-    for row, (name, num_frames) in enumerate(zip(names, counts, strict=True)):
-        if num_frames and track_key(job, settlement.video(row)) not in linked:
+    readable = np.flatnonzero(settlement.videos["num_frames"].to_numpy() > 0)
+    for settled in settlement.videos_of(readable.tolist()):
+        if track_key(job, settled) not in linked:
+            name = settled.video.video_id
             yield f"{name}: its tracks are missing or out of date; run the job again"
     for under, column in ((TRACKS, "num_tracks"), (MASKS, "num_masks")):
         expected = pc.sum(links[column]).as_py() or 0
@@ -138,6 +144,8 @@ def _num_rows(store: Store, name: str) -> int:
     try:
         with store.folder.open(name) as file:
             return int(pq.ParquetFile(file).metadata.num_rows)
+    except StorageError:
+        raise
     except (OSError, pa.ArrowInvalid):
         return -1
 

@@ -109,13 +109,17 @@ class Run:
         started = time.monotonic()
         self._videos = index_videos(
             self.job.inputs,
-            self.store.videos(),
+            None if self.job.replace else self.store.videos(),
             make_probe=make_probe,
             workers=self.job.settings.index_workers,
             limit=self.job.limit,
             progress=telling(progress),
         )
         progress.end()
+        # Only now: a job whose inputs are not there leaves the folder as it was.
+        if self.job.replace:
+            self.store.clear()
+        self.store.write_job(job_record(self.job))
         self.store.write_table(VIDEOS, self._videos, file_metadata(self.job))
         self.report.num_videos = len(self._videos)
         self.report.index_seconds += time.monotonic() - started
@@ -240,7 +244,9 @@ class Run:
 
     def linked(self, rows: pa.Table, seconds: float) -> None:
         """Commits what `link_videos` returned."""
-        self.store.manifest.links.append(rows)
+        position = rows.schema.get_field_index("run_id")
+        names = pa.array([self.report.run_id] * len(rows), pa.string())
+        self.store.manifest.links.append(rows.set_column(position, "run_id", names))
         failpoint("after_links")
         self._done_keys.update(rows["track_key"].to_pylist())
         self.report.videos_linked += rows.num_rows
@@ -368,10 +374,8 @@ def open_run(job: Job, runner: str) -> Iterator[Run]:
     store = open_store(job.out)
     with leases.acquire(store.folder, new_run_id()) as lease:
         store.folder.remove_stale_staging()
-        if job.replace:
-            store.clear()
-        refuse_other_job(store.job(), job)
-        store.write_job(job_record(job))
+        if not job.replace:
+            refuse_other_job(store.job(), job)
         run = Run(job, store, lease, runner)
         try:
             yield run

@@ -3,25 +3,40 @@
 On a local folder it is a file lock, free the moment its process dies. On object storage it is a
 row of epochs, each created by at most one run, with a heartbeat that counts: a waiter that sees
 the count stand still, by its own clock, opens the next epoch.
+
+How long the count may stand still is said by the holder, in its epoch: 30 seconds, or
+REELMASK_LEASE_STALE_SECONDS. Shorter, and a store that stalls makes runs take over from living
+ones; longer, and a killed run keeps its folder for longer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import logging
+import math
 import os
+import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from vis_core.errors import BusyError, ReelmaskError
-from vis_core.store.folder import Folder, LocalFolder
+from vis_core.errors import BusyError, ReelmaskError, UsageError
+from vis_core.store.folder import Folder, LocalFolder, full_disk_is_clear
 
-BEAT_SECONDS = 5.0
+logger = logging.getLogger(__name__)
+
 STALE_SECONDS = 30.0
+STALE_VARIABLE = "REELMASK_LEASE_STALE_SECONDS"
+_BEATS_UNTIL_STALE = 6
+_SETTLE_SECONDS = 0.5
+_UNDER = "manifest/lease"
+_RELEASED = b"released"
 
 
 class Lease(Protocol):
@@ -77,15 +92,20 @@ class LocalLease(_Context):
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
+            holder = self._file.read()
             self._file.close()
-            raise BusyError(
-                f"another run holds {folder.root} ({holder}); wait for it to end, or use another"
-                " --out"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(json.dumps(_holder(run_id)))
-        self._file.flush()
+            raise _busy(folder, holder) from None
+        except OSError as error:
+            # Some network mounts have no locks; without one the run is still correct.
+            logger.warning(
+                "%s cannot be locked (%s): see to it yourself that no other run works there",
+                folder.root,
+                error,
+            )
+        with full_disk_is_clear(folder.root):
+            self._file.truncate(0)
+            self._file.write(json.dumps(_holder_record(run_id)))
+            self._file.flush()
 
     def check(self) -> None:
         """A file lock cannot be taken from a living process."""
@@ -97,92 +117,167 @@ class LocalLease(_Context):
 
 
 class ObjectLease(_Context):
-    """Epoch objects under `manifest/lease/`, each with a heartbeat object beside it."""
+    """Epoch objects under `manifest/lease/`, each with a heartbeat object beside it.
+
+    Where the store cannot create exclusively, each claim of an epoch has a name of its own and the
+    smallest holds; one that came late with a smaller name has taken over, like any later epoch.
+    """
 
     def __init__(
         self,
         folder: Folder,
         run_id: str,
         *,
-        beat_seconds: float = BEAT_SECONDS,
-        stale_seconds: float = STALE_SECONDS,
+        stale_seconds: float | None = None,
+        settle_seconds: float = _SETTLE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._folder = folder
+        self._clock = clock
+        self._sleep = sleep
+        stale = stale_from_environment() if stale_seconds is None else stale_seconds
+        holder = self._holder()
+        if holder is not None:
+            self._wait_until_free(holder)
+        self._number = 0 if holder is None else _number_of(holder) + 1
+        record = {**_holder_record(run_id), "stale_seconds": stale}
+        self._name = self._claim(json.dumps(record).encode(), settle_seconds)
+        self._remove_older()
         self._stop = threading.Event()
-        self._nonce = run_id
-        latest = self._latest()
-        if latest is not None:
-            self._wait_until_stale(latest, stale_seconds)
-        self._epoch = 0 if latest is None else _epoch_of(latest) + 1
-        self._name = f"epoch-{self._epoch:08d}"
-        self._claim(run_id)
         self._thread = threading.Thread(
-            target=self._beat, args=(beat_seconds,), name="lease-heartbeat", daemon=True
+            target=self._beat, args=(stale / _BEATS_UNTIL_STALE,), name="lease-beat", daemon=True
         )
         self._thread.start()
 
     def check(self) -> None:
-        latest = self._latest()
-        if latest is not None and _epoch_of(latest) > self._epoch:
+        holder = self._holder()
+        if holder not in (None, self._name):
             raise ReelmaskError(
-                f"another run took over {self._folder.root}; this one stops. Nothing is lost: what"
-                " it committed counts"
+                f"another run took over {self._folder.root} ({_described(self._record(holder))});"
+                " this one stops. Nothing is lost: what it committed counts"
             )
 
     def release(self) -> None:
+        """Frees the folder at once; failing to do so only costs the next run its wait."""
         self._stop.set()
-        self._thread.join()
-        self._folder.replace(f"manifest/lease/beat-{self._epoch:08d}", b"released")
+        self._thread.join(timeout=10)
+        with _failures_are_only_logged("releasing the lease"):
+            self._folder.replace(_beat_name(self._name), _RELEASED)
 
-    def _latest(self) -> str | None:
-        epochs = [n for n in self._folder.names("manifest/lease") if n.startswith("epoch-")]
-        return max(epochs, default=None)
+    def _holder(self) -> str | None:
+        """The claim that holds now: of the newest epoch the smallest name."""
+        claims = self._folder.names(_UNDER, "epoch-")
+        newest = max(map(_number_of, claims), default=None)
+        return min((name for name in claims if _number_of(name) == newest), default=None)
 
-    def _claim(self, run_id: str) -> None:
-        """Creates the epoch; of two that try at once the store lets one win, or a re-read does."""
-        name = f"manifest/lease/{self._name}"
-        mine = json.dumps(_holder(run_id)).encode()
-        with self._folder.staging(name) as staged:
-            staged.write_bytes(mine)
-            won = self._folder.publish(staged, name)
-        if not self._folder.creates_exclusively:
-            time.sleep(0.5)
-            won = self._folder.read(name) == mine
+    def _claim(self, record: bytes, settle_seconds: float) -> str:
+        """Creates the epoch; of several that try at once one wins."""
+        exclusive = self._folder.creates_exclusively
+        nonce = "" if exclusive else f"~{secrets.token_hex(6)}"
+        name = f"epoch-{self._number:08d}{nonce}"
+        with self._folder.staging(f"{_UNDER}/{name}") as staged:
+            staged.write_bytes(record)
+            won = self._folder.publish(staged, f"{_UNDER}/{name}")
+        if exclusive:
+            # Refused, yet ours: the first try came through and only its answer was lost.
+            won = won or self._folder.read(f"{_UNDER}/{name}") == record
+        else:
+            self._sleep(settle_seconds)  # let those that looked when we did become visible
+            won = self._holder() == name
         if not won:
-            raise BusyError(f"another run has just taken {self._folder.root}")
+            winner = self._holder()
+            if not exclusive:
+                self._folder.delete(f"{_UNDER}/{name}")
+            raise _busy(self._folder, self._record(winner))
+        return name
+
+    def _wait_until_free(self, holder: str) -> None:
+        """Returns when the holder has released, or shown no sign of life for as long as it said."""
+        record = self._record(holder)
+        patience = _stale_seconds_of(record)
+        first = self._count(holder)
+        if first != _RELEASED:
+            logger.warning(
+                "%s was not released by its last run (%s); waiting up to %.0f s to see whether that"
+                " is alive",
+                self._folder.root,
+                _described(record),
+                patience,
+            )
+        if not self._stands_still(holder, first, patience) or self._holder() != holder:
+            raise _busy(self._folder, self._record(self._holder()))
+
+    def _stands_still(self, epoch: str, first: bytes, seconds: float) -> bool:
+        """Whether the count stays what it is for so long, or ends with a release."""
+        count, began = first, self._clock()
+        while count != _RELEASED and self._clock() - began < seconds:
+            self._sleep(min(1.0, seconds / 2 / _BEATS_UNTIL_STALE))
+            count = self._count(epoch)
+            if count not in (first, _RELEASED):
+                return False  # alive, or gone because somebody else has opened the next epoch
+        return True
 
     def _count(self, epoch: str) -> bytes:
         try:
-            return self._folder.read(f"manifest/lease/beat-{_epoch_of(epoch):08d}")
+            return self._folder.read(_beat_name(epoch))
         except FileNotFoundError:
             return b""
 
-    def _wait_until_stale(self, epoch: str, stale_seconds: float) -> None:
-        first = self._count(epoch)
-        started = time.monotonic()
-        while first != b"released" and time.monotonic() - started < stale_seconds:
-            time.sleep(min(1.0, stale_seconds / 4))
-            if self._count(epoch) != first:
-                holder = self._folder.read(f"manifest/lease/{epoch}").decode(errors="replace")
-                raise BusyError(
-                    f"another run holds {self._folder.root} ({holder}); wait for it to end, or use"
-                    " another --out"
-                )
+    def _record(self, epoch: str | None) -> str:
+        try:
+            return self._folder.read(f"{_UNDER}/{epoch}").decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def _remove_older(self) -> None:
+        """Two objects a run would pile up; the newest epoch is all that anybody reads."""
+        with _failures_are_only_logged("removing old leases"):
+            for name in self._folder.names(_UNDER):
+                if _number_of(name) < self._number:
+                    self._folder.delete(f"{_UNDER}/{name}")
 
     def _beat(self, seconds: float) -> None:
         count = 0
         while True:
             count += 1
-            self._folder.replace(f"manifest/lease/beat-{self._epoch:08d}", str(count).encode())
+            # A missed beat is made good by the next one; too many, and `check` tells.
+            with _failures_are_only_logged("the heartbeat of the lease"):
+                self._folder.replace(_beat_name(self._name), str(count).encode())
             if self._stop.wait(seconds):
                 return
 
 
-def _epoch_of(name: str) -> int:
-    return int(name.removeprefix("epoch-"))
+def stale_from_environment() -> float:
+    """How long this run's heartbeat may stand still before others may take over."""
+    text = os.environ.get(STALE_VARIABLE, "")
+    if not text:
+        return STALE_SECONDS
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if math.isfinite(seconds) and seconds > 0:
+            return seconds
+    raise UsageError(f"{STALE_VARIABLE}: expected a number of seconds above 0, got {text!r}")
 
 
-def _holder(run_id: str) -> dict[str, str | int]:
+@contextlib.contextmanager
+def _failures_are_only_logged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - storage fails in many ways, none worth the run
+        logger.warning("%s failed: %s", what, error)
+
+
+def _number_of(name: str) -> int:
+    """The epoch in `epoch-00000007`, `epoch-00000007~nonce`, `beat-00000007`."""
+    return int(name.partition("-")[2].partition("~")[0])
+
+
+def _beat_name(epoch: str) -> str:
+    return f"{_UNDER}/beat-{epoch.removeprefix('epoch-')}"
+
+
+def _holder_record(run_id: str) -> dict[str, str | int | float]:
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "run_id": run_id,
@@ -190,3 +285,25 @@ def _holder(run_id: str) -> dict[str, str | int]:
         "pid": os.getpid(),
         "boot_id": boot.read_text().strip() if boot.exists() else "",
     }
+
+
+def _busy(folder: Folder, record: str) -> BusyError:
+    return BusyError(
+        f"another run holds {folder.root} ({_described(record)}); wait for it to end, or use"
+        " another --out"
+    )
+
+
+def _described(record: str) -> str:
+    try:
+        values = json.loads(record)
+        return f"run {values['run_id']}, process {values['pid']} on {values['host']}"
+    except (ValueError, KeyError, TypeError):
+        return record.strip() or "unknown"
+
+
+def _stale_seconds_of(record: str) -> float:
+    try:
+        return float(json.loads(record)["stale_seconds"])
+    except (ValueError, KeyError, TypeError):
+        return STALE_SECONDS

@@ -193,13 +193,8 @@ def find_part(folder: Folder, part: str) -> Receipt | None:
     """The receipt of a unit's part, if somebody has committed it."""
     if folder.creates_exclusively:
         return read_receipt(folder, part)
-    stem = Path(part).stem
-    for name in folder.names(FRAMES):
-        if name.startswith(stem):
-            receipt = read_receipt(folder, name)
-            if receipt is not None:
-                return receipt
-    return None
+    receipts = (read_receipt(folder, name) for name in folder.names(FRAMES, Path(part).stem))
+    return next((receipt for receipt in receipts if receipt is not None), None)
 
 
 def read_segment(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -124,12 +125,11 @@ def open_store(root: str, *, create: bool = True) -> Store:
 
 
 def is_results_folder(root: str) -> bool:
-    """Whether some job has been run into this folder."""
-    try:
-        open_store(root, create=False)
-    except UsageError:
+    """Whether some job has been run into this folder; a store that refuses is an error."""
+    is_local = "://" not in root or root.startswith("file://")
+    if is_local and not Path(root.removeprefix("file://")).is_dir():
         return False
-    return True
+    return open_folder(root, create=False).exists(JOB)
 
 
 def now() -> datetime.datetime:

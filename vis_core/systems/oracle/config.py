@@ -14,7 +14,8 @@ class OraclePredictConfig:
 
     # A YouTube-VIS JSON; or `formula:N` for N objects per frame computed from the video's name.
     truth: str = dataclasses.field(metadata={"file": True})
-    batch_size: int = 8  # frames handed over at once; no effect on the rows
+    # Frames handed over at once; no effect on the rows, since there is no model.
+    batch_size: int = dataclasses.field(default=8, metadata={"execution_only": True})
     seed: int = 0  # another seed makes other mistakes
     drop: float = 0.0  # share of instances that are missed; 1 finds nothing
     duplicate: float = 0.0  # share of instances found twice, the second as a proposal of its own
