@@ -112,7 +112,8 @@ def _add_job_flags(sub: argparse.ArgumentParser, *, system_required: bool = True
     sub.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any field of the job"
     )
-    sub.add_argument("--runner", choices=["inline"], default="inline")
+    sub.add_argument("--runner", choices=["inline", "ray"], default="inline")
+    sub.add_argument("--address", help="join this Ray cluster instead of starting one here")
     sub.add_argument("--every", type=int, default=1, metavar="N", help="every n-th frame")
     sub.add_argument("--fps", type=float, metavar="X", help="so many frames a second")
     sub.add_argument("--limit", type=int, metavar="N", help="the first videos, by id")
@@ -140,18 +141,24 @@ def _job_of(arguments: argparse.Namespace, out: str) -> Job:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    return _run(_job_of(arguments, arguments.out), as_json=arguments.json)
+    job = _job_of(arguments, arguments.out)
+    return _run(job, arguments.runner, as_json=arguments.json, address=arguments.address)
 
 
 def _job(arguments: argparse.Namespace) -> int:
     job, runner = read_job_file(arguments.file)
-    if runner != "inline":
-        raise UsageError(f"runner: expected 'inline', got {runner!r}")
-    return _run(job, as_json=arguments.json)
+    if runner not in ("inline", "ray"):
+        raise UsageError(f"runner: expected 'inline' or 'ray', got {runner!r}")
+    return _run(job, runner, as_json=arguments.json)
 
 
-def _run(job: Job, *, as_json: bool) -> int:
-    report = run_inline(job, progress.for_stderr())
+def _run(job: Job, runner: str, *, as_json: bool, address: str | None = None) -> int:
+    if runner == "ray":
+        from pipelines.label import run_ray  # Ray takes seconds to import
+
+        report = run_ray(job, progress.for_stderr(), address=address)
+    else:
+        report = run_inline(job, progress.for_stderr())
     if as_json:
         print(json.dumps(dataclasses.asdict(report)))
     else:

@@ -30,6 +30,7 @@ class JobSettings:
     flush_receipts: int = 64  # receipts per manifest file
     flush_seconds: float = 5.0  # longest time a receipt waits; what a dead driver may lose
     max_attempts: int = 3  # deaths of the decoder on one segment before it is given up
+    num_actors: int | None = None  # processes that predict on Ray; none: as the cluster suggests
     index_workers: int = 2  # files probed at once
     decode_timeout_seconds: float = 60.0  # no frame for so long: the decoder is killed
     decode_threads: int = 1  # more is faster on large frames; damaged files may then vary
@@ -39,7 +40,8 @@ class JobSettings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if not getattr(self, field.name) > 0:
+            value = getattr(self, field.name)
+            if value is not None and not value > 0:
                 raise ValueError(f"{field.name}: expected more than 0")
 
     @property

@@ -16,6 +16,7 @@ from vis_core.stages.plan import WorkPlan
 from vis_core.stages.predict import MemberRuntime, UnitFailed, run_shard
 from vis_core.stages.run import Run, RunReport, open_run
 from vis_core.store.segments import Unit
+from vis_core.store.store import note_in_flight
 from vis_core.video.reader import VideoReader, probing
 
 
@@ -45,7 +46,7 @@ def _predict(
     for unit, then in _with_next(plan.units(run.job)):
         if unit.member not in runtimes:
             runtimes[unit.member] = MemberRuntime.set_up(run.job.member(unit.member))
-        run.begin(unit)
+        note_in_flight(run.store.folder, "inline", unit.keys)
         try:
             receipt = run_shard(
                 unit,
@@ -60,7 +61,7 @@ def _predict(
             run.failed(failure)
             progress.note(failures=run.report.failed_attempts)
         else:
-            run.record(unit, receipt)
+            run.record(receipt)
             progress.advance(sum(segment.num_rows for segment in receipt.segments))
         _link(run, everything=False)
     progress.end()

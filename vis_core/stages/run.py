@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import secrets
 import time
@@ -34,8 +33,8 @@ from vis_core.stages.settle import Settlement
 from vis_core.store import lease as leases
 from vis_core.store.manifest import ATTEMPTS, KEY_COLUMNS, ReceiptFlusher
 from vis_core.store.results import MASKS, TRACKS
-from vis_core.store.segments import Receipt, SegmentKey, Unit
-from vis_core.store.store import IN_FLIGHT, VIDEOS, Store, now, open_store
+from vis_core.store.segments import Receipt, SegmentKey
+from vis_core.store.store import VIDEOS, Store, now, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +99,6 @@ class Run:
         self._wanted: set[str] = set()
         self._done_keys: set[str] = set()
         self._lost: dict[tuple[str, str, str, int], list[tuple[int, int]]] = {}
-        self._in_flight: dict[str, Unit] = {}
 
     # --- index and plan --------------------------------------------------------------------
 
@@ -171,14 +169,8 @@ class Run:
 
     # --- units -----------------------------------------------------------------------------
 
-    def begin(self, unit: Unit) -> None:
-        """Notes that work on a unit starts, so that a later run can tell what was lost."""
-        self._in_flight[unit.part] = unit
-        self._write_in_flight()
-
-    def record(self, unit: Unit, receipt: Receipt) -> None:
+    def record(self, receipt: Receipt) -> None:
         """Takes a receipt; the manifest is written by a thread of its own."""
-        self._in_flight.pop(unit.part, None)
         self._flusher.add(receipt)
         assert self._settlement is not None, "plan() comes before record()"
         self._settlement.add(receipt)
@@ -198,7 +190,6 @@ class Run:
     def failed(self, failure: UnitFailed) -> None:
         """Writes down an attempt; the next plan isolates the unit or gives it up."""
         unit = failure.unit
-        self._in_flight.pop(unit.part, None)
         logger.warning("%s", failure)
         self.report.failed_attempts += 1
         rows = [
@@ -265,7 +256,7 @@ class Run:
         finish.keep_live_results(self.job, self.store, live)
         self.store.manifest.segments.compact(min_files=COMPACT_AT_FILES)
         self.store.manifest.attempts.compact(min_files=COMPACT_AT_FILES)
-        self.store.folder.delete(IN_FLIGHT)
+        self.store.forget_in_flight()
         self._fill_report(settlement, failures, live)
         self.report.finish_seconds = time.monotonic() - started
         self.report.seconds = time.monotonic() - self._started
@@ -313,10 +304,6 @@ class Run:
         lost = self._lost.get(where, [])
         overlap = sum(max(0, min(key.stop, b) - max(key.start, a)) for a, b in lost)
         return min(num_rows, overlap)
-
-    def _write_in_flight(self) -> None:
-        keys = [dataclasses.astuple(key) for unit in self._in_flight.values() for key in unit.keys]
-        self.store.folder.replace(IN_FLIGHT, json.dumps(keys).encode())
 
     def _pardon(self) -> None:
         """Forgets the attempts of this job's segments: `--retry-quarantined`."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ VIDEOS = "videos/videos.parquet"
 CATEGORIES = "categories/categories.parquet"
 FAILURES = "failures/failures.parquet"
 CURRENT = "manifest/current.parquet"
-IN_FLIGHT = "manifest/in_flight.json"
+IN_FLIGHT = "manifest/in_flight"
 JOB = "job.yaml"
 RUN = "run.json"
 
@@ -74,13 +77,18 @@ class Store:
         return json.loads(self.folder.read(RUN)) if self.folder.exists(RUN) else None
 
     def in_flight(self) -> list[SegmentKey]:
-        """What an earlier run had begun and not reported when it ended."""
-        if not self.folder.exists(IN_FLIGHT):
-            return []
-        try:
-            return [SegmentKey(*values) for values in json.loads(self.folder.read(IN_FLIGHT))]
-        except (ValueError, TypeError):
-            return []
+        """What workers of earlier runs had begun; the last unit of each."""
+        keys = []
+        for name in self.folder.names(IN_FLIGHT):
+            with contextlib.suppress(ValueError, TypeError):  # half a file, or an older one
+                values = json.loads(self.folder.read(f"{IN_FLIGHT}/{name}"))
+                keys += [SegmentKey(*row) for row in values]
+        return keys
+
+    def forget_in_flight(self) -> None:
+        """Called when that has been looked at, and when a run is done."""
+        for name in self.folder.names(IN_FLIGHT):
+            self.folder.delete(f"{IN_FLIGHT}/{name}")
 
     def adopt_orphans(self, run_id: str) -> list[Receipt]:
         """Commits whole parts that no manifest row names: written, but never reported.
@@ -112,8 +120,15 @@ class Store:
         ):
             for name in self.folder.names(under):
                 self.folder.delete(f"{under}/{name}")
-        for name in (CURRENT, IN_FLIGHT, JOB, RUN):
+        for name in (CURRENT, JOB, RUN):
             self.folder.delete(name)
+        self.forget_in_flight()
+
+
+def note_in_flight(folder: Folder, worker: str, keys: Sequence[SegmentKey]) -> None:
+    """Says what a worker begins now, so that a later run can tell what was lost."""
+    rows = [dataclasses.astuple(key) for key in keys]
+    folder.replace(f"{IN_FLIGHT}/{worker}.json", json.dumps(rows).encode())
 
 
 def open_store(root: str, *, create: bool = True) -> Store:

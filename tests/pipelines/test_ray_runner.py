@@ -1,0 +1,93 @@
+"""The Ray runner gives the inline runner's rows, whatever the shards, actors and kills."""
+
+import pytest
+
+from tests.support.results import open_failures, reelmask, result_digest, run_record, table
+from tests.support.tiny_net import TINY_NET
+from vis_core.job import MemberSpec, make_job
+from vis_core.local import run_inline
+from vis_core.schema import content_digest
+from vis_core.systems import get_system
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def job(clips, out, system, **settings):
+    return make_job([str(clips)], str(out), [MemberSpec(system=system)], settings=settings)
+
+
+def oracle_settings(clips):
+    truth = str(clips / "truth.json")
+    return {"truth": truth, "jitter_px": 1.0, "centers": True, "ref_flow": 3, "flow": True}
+
+
+def frames_digest(out):
+    return content_digest(table(out, "frames"))
+
+
+@pytest.fixture(scope="module")
+def inline(clips, tmp_path_factory):
+    """What the inline runner makes of the clips, with both systems."""
+    root = tmp_path_factory.mktemp("inline")
+    oracle = job(clips, root / "oracle", get_system("oracle"), **oracle_settings(clips))
+    assert run_inline(oracle).exit_code == 0
+    assert run_inline(job(clips, root / "tiny_net", TINY_NET)).exit_code == 0
+    return root
+
+
+@pytest.mark.parametrize("actors", [1, 2, 4])
+@pytest.mark.parametrize("shard", [7, 32, 100_000])
+def test_the_oracle_gives_the_same_rows(clips, inline, tmp_path, shard, actors):
+    from pipelines.label import run_ray
+
+    settings = {**oracle_settings(clips), "shard_frames": shard, "num_actors": actors}
+    report = run_ray(job(clips, tmp_path / "out", get_system("oracle"), **settings))
+    assert (report.exit_code, report.frames_predicted) == (0, 160)
+    assert frames_digest(tmp_path / "out") == frames_digest(inline / "oracle")
+    assert result_digest(tmp_path / "out") == result_digest(inline / "oracle")
+
+
+@pytest.mark.parametrize(("shard", "actors"), [(7, 2), (100_000, 1)])
+def test_a_real_network_gives_the_same_rows(clips, inline, tmp_path, shard, actors):
+    from pipelines.label import run_ray
+
+    settings = {"shard_frames": shard, "num_actors": actors}
+    assert run_ray(job(clips, tmp_path / "out", TINY_NET, **settings)).exit_code == 0
+    assert frames_digest(tmp_path / "out") == frames_digest(inline / "tiny_net")
+    assert result_digest(tmp_path / "out") == result_digest(inline / "tiny_net")
+
+
+def test_a_folder_may_change_runners(clips, inline, tmp_path):
+    """What one runner began the other finishes."""
+    from pipelines.label import run_ray
+
+    settings = {**oracle_settings(clips), "shard_frames": 7}
+    words = ("label", clips, "--out", tmp_path / "out", "--system", "oracle")
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    assert reelmask(*words, *sets, failpoints="after_commit=kill@9").returncode == -9
+    report = run_ray(job(clips, tmp_path / "out", get_system("oracle"), **settings))
+    assert report.exit_code == 0 and 0 < report.frames_predicted < 160
+    assert result_digest(tmp_path / "out") == result_digest(inline / "oracle")
+
+
+@pytest.mark.parametrize("place", ["before_write@2", "after_write@2", "after_commit@2"])
+def test_actors_killed_at_a_failpoint(clips, inline, tmp_path, place):
+    """Every worker dies there, again and again; its units are computed by the next."""
+    name, hit = place.split("@")
+    settings = {**oracle_settings(clips), "shard_frames": 32}
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    words = ("label", clips, "--out", tmp_path / "out", "--system", "oracle", "--runner", "ray")
+    done = reelmask(*words, *sets, failpoints=f"{name}=kill@{hit}", timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert result_digest(tmp_path / "out") == result_digest(inline / "oracle")
+    assert open_failures(tmp_path / "out") == []
+    assert run_record(tmp_path / "out")["conservation"][0]["holds"]
+
+
+def test_a_decoder_that_dies_is_quarantined_on_ray_too(clips, tmp_path):
+    truth = f"truth={clips}/truth.json"
+    words = ("label", clips, "--out", tmp_path / "out", "--system", "oracle", "--set", truth)
+    done = reelmask(*words, "--runner", "ray", failpoints="decode_frame[clip_0003]=segv")
+    assert done.returncode == 3, done.stderr
+    (failure,) = open_failures(tmp_path / "out")
+    assert (failure["video_id"], failure["attempts"]) == ("clip_0003", 3)
