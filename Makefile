@@ -22,7 +22,7 @@ demo: $(VENV)/.ready-dev
 	$(PY) -m tests.support.demo demo-out
 
 test: $(VENV)/.ready-all
-	$(PY) -m pytest -n $(WORKERS) -m "not chaos"
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not chaos"
 
 check: $(VENV)/.ready-all
 	$(PY) -m ruff format --check .

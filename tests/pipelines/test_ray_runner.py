@@ -9,7 +9,8 @@ from vis_core.local import run_inline
 from vis_core.schema import content_digest
 from vis_core.systems import get_system
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+# One group, one process: the tests share its Ray session.
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.xdist_group("ray")]
 
 
 def job(clips, out, system, **settings):

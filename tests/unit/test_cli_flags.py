@@ -7,7 +7,7 @@ import pytest
 from jobs import cli
 from vis_core import errors
 
-JOB = {"--system", "--set", "--runner", "--every", "--fps", "--limit"}
+JOB = {"--system", "--set", "--runner", "--address", "--every", "--fps", "--limit"}
 FLAGS = {
     "label": {*JOB, "--out", "--replace", "--retry-quarantined", "--json"},
     "plan": {*JOB, "--out", "--json"},
@@ -45,7 +45,7 @@ def test_flags(name):
 
 def test_runner_choices():
     (runner,) = (a for a in commands()["label"]._actions if a.dest == "runner")
-    assert (runner.choices, runner.default) == (["inline"], "inline")
+    assert (runner.choices, runner.default) == (["inline", "ray"], "inline")
 
 
 def test_exit_codes():
