@@ -57,8 +57,7 @@ def link(
     """Runs a linker over one video's predictions, in any order."""
 
     def position(item: FramePrediction | Hole) -> tuple[int, int]:
-        window = 0 if isinstance(item, Hole) else item.window
-        return window, item.start if isinstance(item, Hole) else item.frame_index
+        return item.window, item.start if isinstance(item, Hole) else item.frame_index
 
     linker.start(video)
     for item in sorted(predictions, key=position):

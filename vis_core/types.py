@@ -195,6 +195,7 @@ class Hole:
     start: int
     stop: int
     reason: str = ""
+    window: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -276,3 +276,16 @@ def test_a_program_in_the_current_folder_is_not_imported(video, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     with VideoReader() as reader:
         assert len(pairs(reader.read(whole(video)))) == 60
+
+
+def test_what_was_asked_ahead_of_a_child_that_died_is_asked_again(video, bad, monkeypatch):
+    """The request behind the one after a crash was sent to nobody; nobody may be waited for."""
+    monkeypatch.setenv(failpoints.VARIABLE, "decode_frame[bad]=segv@1")
+    with VideoReader(Limits(timeout_seconds=10.0)) as reader:
+        with pytest.raises(DecoderDied):
+            pairs(reader.read(whole(bad), then=whole(video)))
+        second = whole(video, batch_size=4)
+        assert len(pairs(reader.read(whole(video), then=second))) == 60
+        child = reader.child_pid
+        assert len(pairs(reader.read(second))) == 60
+        assert reader.child_pid == child, "the child was taken for silent, and replaced"

@@ -14,7 +14,7 @@ FLAGS = {
     "verify": {"--deep", "--json"},
     "gc": {"--json"},
     "explain": {"--json"},
-    "job": {"--json"},
+    "job": {"--replace", "--retry-quarantined", "--address", "--json"},
 }
 POSITIONALS = {
     "label": ["inputs"],

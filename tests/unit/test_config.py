@@ -55,6 +55,13 @@ def test_text_becomes_typed_values(key, text, value):
         ({"path": "p", "mode": "loud"}, "one of hard, soft"),
         ({"path": 3}, "path: expected str"),
         ({"path": "p", "count": True}, "count: expected int"),
+        ({"path": "p", "count": 1.5}, "count: expected int, got 1.5"),
+        ({"path": "p", "count": float("inf")}, "count: expected int, got inf"),
+        ({"path": "p", "ratio": "nan"}, "ratio: expected a finite float, got 'nan'"),
+        ({"path": "p", "ratio": float("inf")}, "ratio: expected a finite float, got inf"),
+        ({"path": "p", "ratio": 10**400}, "ratio: expected a finite float"),
+        ({"path": "p", "sizes": 5}, "sizes: expected a list, got 5"),
+        ({"path": "a\0b"}, "path: expected text without NUL"),
     ],
 )
 def test_mistakes_say_what_was_expected(values, says):

@@ -48,7 +48,7 @@ class StoreModel(RuleBasedStateMachine):
         self.store = open_store(self.root)
         self.store.write_job(job_record(self.job))
         self.receipts, self.units = [], []
-        self.flushed |= {f for name in self.on_disk() for f in self.parts[name]}
+        self.flushed = {f for name in self.on_disk() for f in self.parts[name]}
         self.store.adopt_orphans("run")
         self.plan()
 
@@ -112,6 +112,13 @@ class StoreModel(RuleBasedStateMachine):
             for s in r.segments
             for f in range(s.key.start, s.key.stop)
         }
+
+    @precondition(lambda self: self.on_disk())
+    @rule(data=st.data())
+    def lose_a_part(self, data):
+        """Somebody deletes a file; the next driver plans its frames again."""
+        self.store.folder.delete(f"frames/{data.draw(st.sampled_from(self.on_disk()))}")
+        self.driver()
 
     @rule()
     def compact(self):

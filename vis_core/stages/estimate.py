@@ -7,13 +7,13 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from vis_core.job import Job
 from vis_core.progress import Progress, telling
 from vis_core.stages.index import index_videos
 from vis_core.stages.plan import plan_job
+from vis_core.stages.settle import Settlement
 from vis_core.store.store import Store, is_results_folder, open_store
 from vis_core.video.reader import probing
 
@@ -65,8 +65,7 @@ def estimate(job: Job, progress: Progress) -> Estimate:
         progress.end()
         plan = plan_job(job, store, videos)
         segments = store.manifest.segments.load()
-    names = [member.fingerprint for member in job.members]
-    rows = segments.filter(pc.is_in(segments["fingerprint"], pa.array(names)))
+        rows = Settlement(job, store.folder, videos, segments, plan.given_up).segments
     committed = pc.sum(rows["num_rows"]).as_py() or 0
     parts = rows.group_by("part").aggregate([("part_bytes", "max")])
     stored = pc.sum(parts["part_bytes_max"]).as_py() or 0

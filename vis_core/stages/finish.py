@@ -21,6 +21,7 @@ from vis_core.failpoints import failpoint
 from vis_core.job import Job, file_metadata
 from vis_core.stages.settle import Settlement
 from vis_core.store.manifest import LINKS
+from vis_core.store.names import is_part
 from vis_core.store.results import MASKS, TRACKS, ResultsWriter, results_name
 from vis_core.store.store import CATEGORIES, CURRENT, FAILURES, VIDEOS, Store, now
 
@@ -225,14 +226,14 @@ def _rewritten(job: Job, store: Store, file: str, live: pa.Table) -> pa.Table:
     name = results_name([*live["track_key"].to_pylist(), file])
     wanted = live["video_id"].combine_chunks()
     settings = job.settings
-    with ResultsWriter(store.folder, name, file_metadata(job), settings.row_group_bytes) as writer:
+    with ResultsWriter(store.folder, file_metadata(job), settings.row_group_bytes) as writer:
         for under, add in ((TRACKS, writer.add_tracks), (MASKS, writer.add_masks)):
             with store.folder.open(f"{under}/{file}") as handle:
                 parquet = pq.ParquetFile(handle)
                 for group in range(parquet.num_row_groups):
                     rows = parquet.read_row_group(group)
                     add(rows.filter(pc.is_in(rows["video_id"], wanted)))
-        writer.commit()
+        writer.commit(name)
     position = LINKS.get_field_index("file")
     return live.set_column(position, "file", pa.array([name] * len(live), pa.string()))
 
@@ -241,11 +242,11 @@ def _sweep(job: Job, store: Store, live: pa.Table) -> None:
     """Deletes result files that no live row names; a glob must always match one file."""
     named = set(live.filter(pc.is_null(live["error"]))["file"].to_pylist())
     if not named:
-        with ResultsWriter(store.folder, _EMPTY_FILE, file_metadata(job), 1 << 20) as writer:
-            writer.commit()
+        with ResultsWriter(store.folder, file_metadata(job), 1 << 20) as writer:
+            writer.commit(_EMPTY_FILE)
         named = {_EMPTY_FILE}
     for under in (TRACKS, MASKS):
-        for name in store.folder.names(under):
+        for name in filter(is_part, store.folder.names(under)):
             if name not in named:
                 store.folder.delete(f"{under}/{name}")
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from vis_core import schema
-from vis_core.errors import SourceError
+from vis_core.errors import ReelmaskError, SourceError
 from vis_core.types import VideoInfo
 from vis_core.video.sources import Source, expand_inputs, failed_video
 
@@ -35,20 +35,22 @@ def index_videos(
     known: pa.Table | None,
     *,
     make_probe: MakeProbe,
+    ids: Mapping[str, str] | None = None,
     workers: int = 1,
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> pa.Table:
     """The `videos` table of these inputs, sorted by video_id.
 
-    `known` is the table of an earlier run: its ids hold, and its rows where nothing changed.
+    `known` is the table of an earlier run: its ids hold, and its rows where nothing changed; `ids`
+    are by uri, also of videos that are gone for now.
     Videos that are gone lose their row. `limit`: only the first videos, in order of id.
     """
     known = schema.VIDEOS.empty_table() if known is None else known
     uris = known["uri"].to_pylist()
     row_of = {uri: row for row, uri in enumerate(uris)}
-    ids = dict(zip(uris, known["video_id"].to_pylist(), strict=True))
-    sources = expand_inputs(inputs, ids)[:limit]
+    given = {**(ids or {}), **dict(zip(uris, known["video_id"].to_pylist(), strict=True))}
+    sources = expand_inputs(inputs, given)[:limit]
     kept = _unchanged(sources, known, row_of)
     stale = [source for source in sources if source.uri not in kept]
     tables = [known.take(pa.array(list(kept.values()), pa.int64())).select(schema.VIDEOS.names)]
@@ -152,5 +154,7 @@ def _probe_one(probe: Probe, source: Source) -> VideoInfo:
         return probe(source)
     except SourceError as error:
         return failed_video(source, str(error))
+    except ReelmaskError:
+        raise  # no decoder at all: the machine's fault, not the video's
     except Exception as error:  # noqa: BLE001 - one bad video never ends an index of millions
         return failed_video(source, f"{type(error).__name__}: {error}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,8 @@ from vis_core.store.planning import SPAN
 from vis_core.store.results import ResultsWriter, results_name
 from vis_core.store.segments import SegmentReceipt
 from vis_core.store.spool import SPOOLED, MaskSpool
-from vis_core.types import CarriedMask, FramePrediction, Hole, TrackPlan, VideoInfo
+from vis_core.types import CarriedMask, FramePrediction, Hole, IntArray, TrackPlan, VideoInfo
+from vis_core.video.sampling import Sampling, sampled_frames
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +50,21 @@ class SettledVideo:
     given_up: Mapping[str, Sequence[Hole]]
 
     def holes(self, member: str) -> list[Hole]:
-        """All missing ranges of a member, ascending."""
-        found = [hole for segment in self.segments[member] for hole in segment.holes]
-        return sorted([*found, *self.given_up[member]], key=lambda hole: (hole.start, hole.stop))
+        """All missing ranges of a member, in order of (window, frame)."""
+        found = [
+            dataclasses.replace(hole, window=segment.key.window)
+            for segment in self.segments[member]
+            for hole in segment.holes
+        ]
+        order = [*found, *self.given_up[member]]
+        return sorted(order, key=lambda hole: (hole.window, hole.start, hole.stop))
+
+    def missing(self, member: str, sampling: Sampling) -> IntArray:
+        """The member's sampled frames that are in a hole, each once."""
+        frames = sampled_frames(self.video, sampling)
+        ranges = [(hole.start, hole.stop) for hole in self.holes(member)]
+        inside = [slice(*np.searchsorted(frames, pair)) for pair in ranges]
+        return np.unique(np.concatenate([frames[:0], *(frames[part] for part in inside)]))
 
 
 def track_key(job: Job, settled: SettledVideo) -> str:
@@ -75,26 +89,47 @@ def link_videos(
     job: Job, folder: Folder, batch: Sequence[SettledVideo], *, metadata: schema.FileMetadata
 ) -> pa.Table:
     """Links a batch of settled videos into one pair of result files; returns rows of `links`."""
-    keys = [track_key(job, settled) for settled in batch]
     failpoint("before_link")
     rows: list[dict[str, Any]] = []
-    name = results_name(keys)
-    with ResultsWriter(folder, name, metadata, job.settings.row_group_bytes) as writer:
-        for settled, key in zip(batch, keys, strict=True):
-            row = {"video_id": settled.video.video_id, "track_key": key, "file": name}
-            try:
-                plans = link_video(job, folder, settled)
-            except OSError:
-                raise
-            except Exception as error:
-                logger.exception("linking %s failed", settled.video.video_id)
-                rows.append({**row, "error": f"{type(error).__name__}: {error}"})
-                continue
-            num_tracks, num_masks = _write_video(folder, settled, plans, writer)
-            rows.append({**row, "num_tracks": num_tracks, "num_masks": num_masks})
-        writer.commit()
+    with ResultsWriter(folder, metadata, job.settings.row_group_bytes) as writer:
+        for settled in batch:
+            row = {"video_id": settled.video.video_id, "track_key": track_key(job, settled)}
+            rows.append({**row, **_link_into(job, folder, settled, writer)})
+        done = [row for row in rows if row["error"] is None]
+        name = results_name([row["track_key"] for row in done])
+        if done:
+            writer.commit(name)
     failpoint("after_link")
+    rows = [{**row, "file": name if row["error"] is None else ""} for row in rows]
     return pa.Table.from_pylist(rows, schema=LINKS)
+
+
+def _link_into(
+    job: Job, folder: Folder, settled: SettledVideo, writer: ResultsWriter
+) -> dict[str, Any]:
+    """Links one video; whatever its linker does wrong becomes the reason, and writes nothing."""
+    with MaskSpool() as spool:
+        try:
+            plans = link_video(job, folder, settled)
+            for _, plan in plans:
+                _check_plan(plan)
+            _gather(folder, settled, plans, spool)
+        except OSError:
+            raise
+        except Exception as error:
+            logger.exception("linking %s failed", settled.video.video_id)
+            return {"error": f"{type(error).__name__}: {error}"}
+        num_tracks, num_masks = _write_video(job, settled, plans, spool, writer)
+    return {"num_tracks": num_tracks, "num_masks": num_masks, "error": None}
+
+
+def _check_plan(plan: TrackPlan) -> None:
+    """What every system's linker must keep to; a wrong reference would take a wrong mask."""
+    if not math.isfinite(plan.score) or not all(math.isfinite(s) for _, s in plan.entries):
+        raise ValueError(f"a track has score {plan.score} and entries {plan.entries}")
+    frames = [*plan.frame_index.tolist(), *(mask.frame_index for mask in plan.carried)]
+    if len(set(frames)) != len(frames):
+        raise ValueError("a track has two masks in one frame")
 
 
 def link_video(job: Job, folder: Folder, settled: SettledVideo) -> list[tuple[str, TrackPlan]]:
@@ -185,28 +220,31 @@ def _in_order(
     """Puts each hole before the first prediction behind it; holes left over come last."""
     waiting = list(holes)
     for prediction in predictions:
-        while waiting and waiting[0].start < prediction.frame_index:
+        here = (prediction.window, prediction.frame_index)
+        while waiting and (waiting[0].window, waiting[0].start) < here:
             yield waiting.pop(0)
         yield prediction
     yield from waiting
 
 
 def _write_video(
-    folder: Folder,
+    job: Job,
     settled: SettledVideo,
     plans: Sequence[tuple[str, TrackPlan]],
+    spool: MaskSpool,
     writer: ResultsWriter,
 ) -> tuple[int, int]:
-    """Second pass: gathers masks by reference and writes tracks, ids dense by score."""
+    """Writes what was gathered; ids dense by score, tracks without any mask left out."""
     size = (settled.video.height, settled.video.width)
+    missing = {m.name: settled.missing(m.name, job.sampling) for m in job.members}
     num_masks, rows = 0, []
-    with MaskSpool() as spool:
-        _gather(folder, settled, plans, spool, size)
-        for track_id, (position, masks) in enumerate(spool.tracks()):
-            member, plan = plans[position]
-            rows.append(_track_row(settled, track_id, member, plan, masks["frame_index"]))
-            writer.add_masks(_mask_rows(settled.video.video_id, track_id, masks, size))
-            num_masks += masks.num_rows
+    for track_id, (position, masks) in enumerate(spool.tracks()):
+        member, plan = plans[position]
+        rows.append(
+            _track_row(settled, track_id, member, plan, masks["frame_index"], missing[member])
+        )
+        writer.add_masks(_mask_rows(settled.video.video_id, track_id, masks, size))
+        num_masks += masks.num_rows
     if rows:
         writer.add_tracks(pa.Table.from_pylist(rows, schema=schema.TRACKS))
     return len(rows), num_masks
@@ -217,15 +255,20 @@ def _gather(
     settled: SettledVideo,
     plans: Sequence[tuple[str, TrackPlan]],
     spool: MaskSpool,
-    size: tuple[int, int],
 ) -> None:
-    """Feeds the spool with every non-empty mask the plans refer to or bring along."""
+    """Second pass: feeds the spool with every mask the plans refer to or bring along."""
+    size = (settled.video.height, settled.video.width)
     for member, segments in settled.segments.items():
         mine = [(i, plan) for i, (name, plan) in enumerate(plans) if name == member]
-        references = _References.of(mine)
+        references, num_found = _References.of(mine), 0
         if len(references.position):
             for table in _tables(folder, segments, _REFERRED):
-                spool.add(_without_empty(references.taken_from(table), size))
+                found = references.taken_from(table)
+                num_found += found.num_rows
+                spool.add(_without_empty(found, size))
+        if num_found != len(references.position):
+            lost = len(references.position) - num_found
+            raise ValueError(f"{lost} references of {member!r} name frames that have no row")
     for position, (_, plan) in enumerate(plans):
         if plan.carried:
             spool.add(_without_empty(_carried_rows(position, plan.carried), size))
@@ -266,6 +309,11 @@ class _References:
             np.searchsorted(self.position, rows[-1], "right"),
         )
         row = np.searchsorted(rows, self.position[inside])
+        lengths = np.diff(np.asarray(lists.offsets))
+        if (rows[row] != self.position[inside]).any():
+            raise ValueError("a reference names a frame that has no row")
+        if (self.instance[inside] < 0).any() or (self.instance[inside] >= lengths[row]).any():
+            raise ValueError("a reference names an instance that its frame does not have")
         flat = np.asarray(lists.offsets)[row] + self.instance[inside]
         instances = lists.values.take(pa.array(flat, pa.int64()))
         own = np.asarray(instances.field("score"), np.float32)
@@ -326,12 +374,14 @@ def _mask_rows(video_id: str, track_id: int, masks: pa.Table, size: tuple[int, i
 
 
 def _track_row(
-    settled: SettledVideo, track_id: int, member: str, plan: TrackPlan, frames: pa.ChunkedArray
+    settled: SettledVideo,
+    track_id: int,
+    member: str,
+    plan: TrackPlan,
+    frames: pa.ChunkedArray,
+    missing: IntArray,
 ) -> dict[str, object]:
     start, stop = frames[0].as_py(), frames[-1].as_py() + 1
-    missing = sum(
-        max(0, min(stop, hole.stop) - max(start, hole.start)) for hole in settled.holes(member)
-    )
     entries = plan.entries or ((plan.label, plan.score),)
     return {
         "video_id": settled.video.video_id,
@@ -343,7 +393,7 @@ def _track_row(
         "start_frame": start,
         "stop_frame": stop,
         "num_frames": len(frames),
-        "num_missing_frames": missing,
+        "num_missing_frames": int(np.diff(np.searchsorted(missing, [start, stop]))[0]),
         "height": settled.video.height,
         "width": settled.video.width,
         "video_num_frames": settled.video.num_frames,

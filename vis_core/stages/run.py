@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ from vis_core.store import lease as leases
 from vis_core.store.manifest import ATTEMPTS, KEY_COLUMNS, ReceiptFlusher
 from vis_core.store.results import MASKS, TRACKS
 from vis_core.store.segments import Receipt, SegmentKey
-from vis_core.store.store import VIDEOS, Store, now, open_store
+from vis_core.store.store import JOB, VIDEOS, Store, now, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +75,13 @@ class RunReport:
 class Run:
     """One run over a results folder that it holds the lease of."""
 
-    def __init__(self, job: Job, store: Store, lease: leases.Lease, runner: str) -> None:
+    def __init__(
+        self, job: Job, store: Store, lease: leases.Lease, runner: str, run_id: str
+    ) -> None:
         self.job = job
         self.store = store
         self.metadata = {member.name: file_metadata(job, member) for member in job.members}
-        self.report = RunReport(run_id=new_run_id(), runner=runner)
+        self.report = RunReport(run_id=run_id, runner=runner)
         self._lease = lease
         self._started = time.monotonic()
         self._flusher = ReceiptFlusher(
@@ -96,7 +98,7 @@ class Run:
         self._queue: list[int] = []  # rows of videos that were settled since the last `ready`
         self._batch: list[SettledVideo] = []
         self._batch_masks = 0
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, str] = {}  # track key by video: the last one computed counts
         self._done_keys: set[str] = set()
         self._lost: dict[tuple[str, str, str, int], list[tuple[int, int]]] = {}
 
@@ -105,27 +107,37 @@ class Run:
     def index(self, make_probe: MakeProbe, progress: Progress) -> None:
         """Brings the videos table up to date with the inputs."""
         started = time.monotonic()
+        ids = {} if self.job.replace else self._given_ids()
         self._videos = index_videos(
             self.job.inputs,
             None if self.job.replace else self.store.videos(),
             make_probe=make_probe,
+            ids=ids,
             workers=self.job.settings.index_workers,
             limit=self.job.limit,
             progress=telling(progress),
         )
         progress.end()
+        new = self._videos.filter(pc.invert(pc.is_in(self._videos["uri"], _strings(ids))))
         # Only now: a job whose inputs are not there leaves the folder as it was.
         if self.job.replace:
             self.store.clear()
+        self.store.manifest.ids.append(new.select(["uri", "video_id"]))
         self.store.write_job(job_record(self.job))
         self.store.write_table(VIDEOS, self._videos, file_metadata(self.job))
         self.report.num_videos = len(self._videos)
         self.report.index_seconds += time.monotonic() - started
         failpoint("after_index")
 
+    def _given_ids(self) -> dict[str, str]:
+        rows = self.store.manifest.ids.compact(min_files=COMPACT_AT_FILES)
+        return dict(zip(rows["uri"].to_pylist(), rows["video_id"].to_pylist(), strict=True))
+
     def recover(self) -> None:
         """Adopts what earlier runs wrote but could not report, and notes what they lost."""
         begun = self.store.in_flight()
+        # Runs that keep dying never come to the end, where this is done as well.
+        self.store.manifest.segments.compact(min_files=COMPACT_AT_FILES)
         adopted = self.store.adopt_orphans(self.report.run_id)
         self.report.frames_adopted += sum(s.num_rows for r in adopted for s in r.segments)
         saved = {segment.key for receipt in adopted for segment in receipt.segments}
@@ -219,7 +231,7 @@ class Run:
         rows, self._queue = self._queue, []
         for settled in self._settlement.videos_of(rows):
             key = track_key(self.job, settled)
-            self._wanted.add(key)
+            self._wanted[settled.video.video_id] = key
             if key in self._done_keys:
                 continue
             self._batch.append(settled)
@@ -263,10 +275,14 @@ class Run:
         self.store.write_run(dataclasses.asdict(self.report))
         return self.report
 
-    def close(self) -> None:
-        """Commits receipts that were not yet; for a run that ends early."""
-        with contextlib.suppress(Exception):
+    def abandon(self, exit_code: int) -> None:
+        """Commits what was received and says how far it came; for a run that ends early."""
+        self.report.exit_code = exit_code
+        self.report.seconds = time.monotonic() - self._started
+        with contextlib.suppress(Exception):  # the storage may be what ended it
             self._flusher.close()
+        with contextlib.suppress(Exception):
+            self.store.write_run(dataclasses.asdict(self.report))
 
     # --- helpers ---------------------------------------------------------------------------
 
@@ -333,7 +349,8 @@ class Run:
     def _live_links(self) -> pa.Table:
         """One row per linked video, of the tracks that are wanted now."""
         links = _with_files(self.store, self.store.manifest.links.load())
-        wanted = links.filter(pc.is_in(links["track_key"], pa.array(sorted(self._wanted))))
+        keys = _strings(self._wanted.values())
+        wanted = links.filter(pc.is_in(links["track_key"], keys))
         # Of a failure and a later success, the success counts.
         ascending = "ascending"
         order = [("video_id", ascending), ("error", ascending, "at_start"), ("file", ascending)]
@@ -345,9 +362,13 @@ class Run:
 
 def _with_files(store: Store, links: pa.Table) -> pa.Table:
     """Rows whose files are both there; a failure has none."""
-    both = sorted(set(store.folder.names(TRACKS)).intersection(store.folder.names(MASKS)))
-    there = pc.is_in(links["file"], pa.array(both, pa.string()))
+    both = set(store.folder.names(TRACKS)).intersection(store.folder.names(MASKS))
+    there = pc.is_in(links["file"], _strings(both))
     return links.filter(pc.or_(there, pc.is_valid(links["error"])))
+
+
+def _strings(values: Iterable[str]) -> pa.Array:
+    return pa.array(sorted(values), pa.string())
 
 
 def _estimated_masks(settled: SettledVideo) -> int:
@@ -359,28 +380,35 @@ def _estimated_masks(settled: SettledVideo) -> int:
 def open_run(job: Job, runner: str) -> Iterator[Run]:
     """Takes the folder's lease and checks that the job belongs there."""
     store = open_store(job.out)
-    with leases.acquire(store.folder, new_run_id()) as lease:
+    run_id = new_run_id()
+    earlier = None if job.replace else store.job()
+    if not store.folder.exists(JOB):
+        store.refuse_foreign_files()
+    with leases.acquire(store.folder, run_id) as lease:
         store.folder.remove_stale_staging()
-        if not job.replace:
-            refuse_other_job(store.job(), job)
-        run = Run(job, store, lease, runner)
+        refuse_other_job(earlier, job)
+        run = Run(job, store, lease, runner, run_id)
         try:
             yield run
-        finally:
-            run.close()
+        except KeyboardInterrupt:
+            run.abandon(errors.EXIT_INTERRUPTED)
+            raise
+        except BaseException as error:
+            run.abandon(getattr(error, "exit_code", errors.EXIT_FAILED))
+            raise
 
 
 def refuse_other_job(earlier: dict[str, Any] | None, job: Job) -> None:
     """One folder, one job: other settings update it, another system or input does not."""
     if earlier is None:
         return
-    missing = [path for path in earlier["inputs"] if path not in job.inputs]
+    missing = [str(path) for path in earlier["inputs"] if path not in job.inputs]
     if missing:
         raise UsageError(
             f"{job.out} holds results for {', '.join(missing)}, which this job does not read; use"
             " another --out, or --replace to start over"
         )
-    systems = {member["name"]: member["system"] for member in earlier["members"]}
+    systems = {str(m.get("name")): str(m.get("system")) for m in map(dict, earlier["members"])}
     now_systems = {member.name: member.system.name for member in job.members}
     shared = systems.keys() & now_systems.keys()
     if not shared or any(systems[name] != now_systems[name] for name in shared):

@@ -24,7 +24,7 @@ from vis_core.store.manifest import rows_to_segments
 from vis_core.store.planning import SPAN, VideoColumns, owned_rows
 from vis_core.store.segments import Receipt, SegmentReceipt
 from vis_core.types import Hole, VideoInfo
-from vis_core.video.sampling import sampled_frames
+from vis_core.video.sampling import Sampling, sampled_frames
 
 _VIDEOS_PER_BATCH = 512
 
@@ -45,7 +45,7 @@ class Settlement:
         owners = self._columns.locate(self._rows)
         self._first_segment = np.searchsorted(owners, np.arange(len(videos) + 1))
         self._new: dict[str, list[SegmentReceipt]] = collections.defaultdict(list)
-        self._given_up = self._current(given_up)
+        self._given_up = _without_committed(self._current(given_up), self._rows)
         self._lost = _lost_ranges(self._given_up)
         self.videos = videos
 
@@ -178,18 +178,22 @@ class Settlement:
 
     def num_missing(self, member: str) -> int:
         """Owned frames that are holes or in quarantine."""
-        lost: dict[str, list[tuple[int, int]]] = collections.defaultdict(list)
-        for row in (*self.hole_rows(), *self.given_up_rows()):
-            if row["member"] == member:
-                lost[row["video_id"]].append((row["start_frame"], row["stop_frame"]))
-        rows = pc.index_in(pa.array(list(lost), pa.string()), self.videos["video_id"])
-        total = 0
-        for video, ranges in zip(
-            schema.table_to_videos(self.videos.take(rows)), lost.values(), strict=True
-        ):
-            frames = sampled_frames(video, self._job.sampling)
-            total += int(np.sum(np.diff(np.searchsorted(frames, np.asarray(ranges)), axis=1)))
-        return total
+        rows = np.asarray([self._row_of(name) for name in self._with_losses(member)], np.int64)
+        sampling = self._job.sampling
+        spec = self._job.member(member).system.window
+        if spec(self._job.member(member).predict_config).whole_windows:
+            return sum(
+                _missing_by_window(s, member, sampling) for s in self.videos_of(rows.tolist())
+            )
+        return sum(len(s.missing(member, sampling)) for s in self.videos_of(rows.tolist()))
+
+    def _with_losses(self, member: str) -> list[str]:
+        """Videos of which this member misses frames."""
+        lost = (*self.hole_rows(), *self.given_up_rows())
+        return sorted({row["video_id"] for row in lost if row["member"] == member})
+
+    def _row_of(self, video_id: str) -> int:
+        return int(pc.index(self.videos["video_id"], video_id).as_py())
 
     def _of(self, rows: pa.Table, member: str) -> pa.Table:
         return rows.filter(pc.equal(rows["fingerprint"], self._job.member(member).fingerprint))
@@ -211,11 +215,45 @@ class Settlement:
         return total
 
 
+def _missing_by_window(settled: SettledVideo, member: str, sampling: Sampling) -> int:
+    """Windows overlap: a frame that is lost in two is missing twice, as it is owned twice."""
+    holes = [(hole.window, hole.start, hole.stop) for hole in settled.holes(member)]
+    frames = sampled_frames(settled.video, sampling)
+    lost = {
+        (window, frame)
+        for window, start, stop in holes
+        for frame in frames[slice(*np.searchsorted(frames, [start, stop]))].tolist()
+    }
+    return len(lost)
+
+
+def _without_committed(given_up: pa.Table, rows: pa.Table) -> pa.Table:
+    """Quarantine ends where somebody succeeded after all: only what is still missing stays."""
+    kept = []
+    for lost in given_up.to_pylist():
+        same = pc.and_(
+            pc.equal(rows["fingerprint"], lost["fingerprint"]),
+            pc.equal(rows["video_id"], lost["video_id"]),
+        )
+        mine = rows.filter(pc.and_(same, pc.equal(rows["window"], lost["window"])))
+        done = zip(mine["start"].to_pylist(), mine["stop"].to_pylist(), strict=True)
+        reached = lost["start"]
+        for start, stop in sorted(done):
+            if start > reached:
+                kept.append({**lost, "start": reached, "stop": min(start, lost["stop"])})
+            reached = max(reached, stop)
+        if reached < lost["stop"]:
+            kept.append({**lost, "start": reached})
+    kept = [row for row in kept if row["start"] < row["stop"]]
+    return pa.Table.from_pylist(kept, schema=given_up.schema)
+
+
 def _lost_ranges(given_up: pa.Table) -> dict[tuple[str, str], list[Hole]]:
     """Segments in quarantine by (video_id, fingerprint)."""
     lost: dict[tuple[str, str], list[Hole]] = collections.defaultdict(list)
     for row in given_up.to_pylist():
-        hole = Hole(start=row["start"], stop=row["stop"], reason=row["message"])
+        reason, window = row["message"], row["window"]
+        hole = Hole(start=row["start"], stop=row["stop"], reason=reason, window=window)
         lost[row["video_id"], row["fingerprint"]].append(hole)
     return dict(lost)
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from vis_core.errors import StorageFullError
 from vis_core.failpoints import failpoint
+from vis_core.store.names import FOLDERS
 
 STAGING_PREFIX = ".staging-"
 # What file systems answer to a request they do not know: FAT and exFAT, some FUSE, SMB and NFS.
@@ -124,9 +125,16 @@ class LocalFolder:
     def delete(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
+    def staged_files(self) -> list[Path]:
+        """Files being written, or left half-written, in the folders that are ours."""
+        found = list(self.path.glob(f"{STAGING_PREFIX}*"))
+        for under in FOLDERS:
+            found += (self.path / under).glob(f"**/{STAGING_PREFIX}*")
+        return found
+
     def remove_stale_staging(self) -> int:
         removed = 0
-        for staged in self.path.glob(f"**/{STAGING_PREFIX}*"):
+        for staged in self.staged_files():
             host, _, pid = (
                 staged.name.removeprefix(STAGING_PREFIX).rpartition("-")[0].rpartition("-")
             )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vis_core import schema
 from vis_core.failpoints import failpoint
 from vis_core.store.folder import Folder
 
@@ -22,10 +23,10 @@ Merge = Callable[[pa.Table], pa.Table]
 class Log:
     """One append-only table under `manifest/`."""
 
-    def __init__(self, folder: Folder, name: str, schema: pa.Schema, merge: Merge) -> None:
+    def __init__(self, folder: Folder, name: str, kind: pa.Schema, merge: Merge) -> None:
         self._folder = folder
         self._under = f"manifest/{name}"
-        self.schema = schema
+        self.schema = kind
         self._merge = merge
         self._nonce = secrets.token_hex(6)
         self._next = 0
@@ -73,5 +74,6 @@ class Log:
     def _write(self, name: str, rows: pa.Table) -> None:
         target = f"{self._under}/{name}"
         with self._folder.staging(target) as staged:
-            pq.write_table(rows.cast(self.schema), staged, compression="zstd")
+            named = schema.with_metadata(self.schema, schema.FileMetadata())
+            pq.write_table(rows.cast(named), staged, **schema.writer_options())
             self._folder.publish(staged, target)

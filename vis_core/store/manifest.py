@@ -1,8 +1,8 @@
 """What is committed: segments, blamed attempts and linked videos; the only truth of a folder.
 
-Three logs. `segments`: one row per committed segment. `attempts`: one row per time a decoder died
+Its logs. `segments`: one row per committed segment. `attempts`: one row per time a decoder died
 on a unit, or per pardon. `links`: one row per video and track key, saying which files hold its
-tracks. None of them depends on the order of its rows.
+tracks. `ids`: every video_id ever given. None of them depends on the order of its rows.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ ATTEMPTS = pa.schema(
         ("time", pa.timestamp("us", tz="UTC")),
     ]
 )
+IDS = pa.schema([("uri", pa.string()), ("video_id", pa.string())])
 LINKS = pa.schema(
     [
         ("video_id", pa.string()),
@@ -72,12 +73,14 @@ LINKS = pa.schema(
 
 
 class Manifest:
-    """The three logs of a results folder."""
+    """The logs of a results folder."""
 
     def __init__(self, folder: Folder) -> None:
         self.segments = Log(folder, "segments", SEGMENTS, merge_segments)
+        self.ids = Log(folder, "ids", IDS, _distinct("uri"))  # an id once given never changes
         self.attempts = Log(folder, "attempts", ATTEMPTS, _distinct("attempt_id"))
         self.links = Log(folder, "links", LINKS, _distinct("video_id", "track_key", "file"))
+        # Rows of `links` that failed name no file: a later success is another row, and counts.
 
 
 def merge_segments(rows: pa.Table) -> pa.Table:
@@ -214,8 +217,8 @@ class ReceiptFlusher:
 
     def _run(self) -> None:
         while True:
-            batch = self._next_batch()
             try:
+                batch = self._next_batch()
                 if batch:
                     self._guard()
                     self._log.append(receipts_to_table(batch, self._run_id))

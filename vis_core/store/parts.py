@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vis_core import schema
+from vis_core.errors import ReelmaskError
 from vis_core.failpoints import failpoint
 from vis_core.store.folder import Folder, full_disk_is_clear
+from vis_core.store.patience import StorageError
 from vis_core.store.segments import (
     Receipt,
     SegmentKey,
@@ -201,10 +203,23 @@ def read_segment(
     folder: Folder, segment: SegmentReceipt, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
     """The rows of a segment, a row group at a time."""
-    with folder.open(f"{FRAMES}/{segment.part}") as file:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        for index in range(segment.row_group, segment.row_group + segment.num_row_groups):
-            yield parquet.read_row_group(index, columns=columns)
+    groups = range(segment.row_group, segment.row_group + segment.num_row_groups)
+    try:
+        with folder.open(f"{FRAMES}/{segment.part}") as file:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            for index in groups:
+                yield parquet.read_row_group(index, columns=columns)
+    except StorageError:
+        raise
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DamagedPart(
+            f"{folder.root}/{FRAMES}/{segment.part} cannot be read ({error}); delete that file and"
+            " run again: its frames are predicted anew, everything else is kept"
+        ) from error
+
+
+class DamagedPart(ReelmaskError, OSError):
+    """A committed part is not what was committed."""
 
 
 def digest_of_segment(folder: Folder, segment: SegmentReceipt) -> str:

@@ -8,6 +8,7 @@ that one sorted array holds the frames of all videos.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from vis_core.windows import WindowSpec, window_ranges
 
 SPAN = np.int64(1) << 32  # above any number of frames
 MAX_SEGMENTS_PER_UNIT = 64
+_VIDEOS_PER_BATCH = 512
 
 Ints = npt.NDArray[np.int64]
 
@@ -113,7 +115,7 @@ def plan_pieces(
         return _without(_windows(columns, videos, spec, sampling), done)
     gaps = _gaps(columns, done)
     step = _source_frames_per_sample(columns, sampling)
-    return _cut(columns, gaps, np.maximum(1, np.rint(shard_frames * step)).astype(np.int64))
+    return _cut(columns, gaps, np.clip(np.rint(shard_frames * step), 1, SPAN // 2).astype(np.int64))
 
 
 def pack(
@@ -147,18 +149,25 @@ def owned_rows(
     if not spec.whole_windows and sampling.fps is None:
         return -(-columns.num_frames // sampling.every)
     counts = np.zeros(len(columns), np.int64)
-    for video in np.flatnonzero(columns.usable).tolist():
-        ranges = window_ranges(len(_frames_of(columns, videos, video, sampling)), spec)
-        counts[video] = sum(stop - start for start, stop in ranges)
+    for video, frames in _sampled(columns, videos, sampling):
+        counts[video] = sum(stop - start for start, stop in window_ranges(len(frames), spec))
     return counts
 
 
-def _frames_of(
-    columns: VideoColumns, videos: pa.Table, video: int, sampling: Sampling
-) -> npt.NDArray[np.integer]:
+def _sampled(
+    columns: VideoColumns, videos: pa.Table, sampling: Sampling
+) -> Iterator[tuple[int, npt.NDArray[np.integer]]]:
+    """Every usable video with the frames the run looks at."""
+    usable = np.flatnonzero(columns.usable)
     if sampling.fps is None:
-        return np.arange(0, int(columns.num_frames[video]), sampling.every)
-    return sampled_frames(schema.table_to_videos(videos.slice(video, 1))[0], sampling)
+        for video in usable.tolist():
+            yield video, np.arange(0, int(columns.num_frames[video]), sampling.every)
+        return
+    for start in range(0, len(usable), _VIDEOS_PER_BATCH):
+        batch = usable[start : start + _VIDEOS_PER_BATCH]
+        infos = schema.table_to_videos(videos.take(pa.array(batch)))
+        for video, info in zip(batch.tolist(), infos, strict=True):
+            yield video, sampled_frames(info, sampling)
 
 
 def _ints(column: pa.ChunkedArray) -> Ints:
@@ -217,9 +226,8 @@ def _windows(
 ) -> Pieces:
     """The whole windows of every usable video, in source frames."""
     rows: list[tuple[int, int, int, int]] = []
-    for video in np.flatnonzero(columns.usable).tolist():
+    for video, frames in _sampled(columns, videos, sampling):
         count = int(columns.num_frames[video])
-        frames = _frames_of(columns, videos, video, sampling)
         for number, (start, stop) in enumerate(window_ranges(len(frames), spec)):
             last = count if stop == len(frames) else int(frames[stop])
             rows.append((video, 0 if number == 0 else int(frames[start]), last, number))

@@ -27,11 +27,8 @@ def results_name(track_keys: Sequence[str]) -> str:
 class ResultsWriter:
     """Streams rows of a batch into one file under `tracks/` and one under `masks/`."""
 
-    def __init__(
-        self, folder: Folder, name: str, metadata: schema.FileMetadata, row_group_bytes: int
-    ) -> None:
+    def __init__(self, folder: Folder, metadata: schema.FileMetadata, row_group_bytes: int) -> None:
         self._folder = folder
-        self.name = name
         self._schemas = {
             TRACKS: schema.with_metadata(schema.TRACKS, metadata),
             MASKS: schema.with_metadata(schema.MASKS, metadata),
@@ -45,7 +42,7 @@ class ResultsWriter:
     def __enter__(self) -> ResultsWriter:
         self._stack = contextlib.ExitStack()
         for under, kind in self._schemas.items():
-            staging = self._folder.staging(f"{under}/{self.name}")
+            staging = self._folder.staging(f"{under}/part")
             self._staged[under] = self._stack.enter_context(staging)
             self._writers[under] = pq.ParquetWriter(
                 self._staged[under], kind, **schema.writer_options()
@@ -70,15 +67,17 @@ class ResultsWriter:
     def add_masks(self, rows: pa.Table) -> None:
         self._add(MASKS, rows)
 
-    def commit(self) -> None:
-        """Publishes both files; masks first, so that a track is never without its masks."""
+    def commit(self, name: str) -> None:
+        """Publishes both files; masks first, so that a track is never without its masks.
+
+        The name must follow from the rows: a file that has it already is taken for the same.
+        """
         for under in (MASKS, TRACKS):
             self._flush(under)
             self._writers[under].close()
         for under in (MASKS, TRACKS):
             failpoint("before_results")
-            # A file of that name holds the same rows: the name says what they were made from.
-            self._folder.publish(self._staged[under], f"{under}/{self.name}")
+            self._folder.publish(self._staged[under], f"{under}/{name}")
         failpoint("after_results")
 
     def _add(self, under: str, rows: pa.Table) -> None:

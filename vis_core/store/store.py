@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import io
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,15 @@ import yaml
 
 from vis_core import schema
 from vis_core.errors import UsageError
+from vis_core.failpoints import failpoint
 from vis_core.store import parts
 from vis_core.store.folder import Folder, open_folder
 from vis_core.store.manifest import KEY_COLUMNS, Manifest, receipts_to_table
+from vis_core.store.names import FOLDERS, is_part
 from vis_core.store.results import MASKS, TRACKS
 from vis_core.store.segments import Receipt, SegmentKey
+
+logger = logging.getLogger(__name__)
 
 VIDEOS = "videos/videos.parquet"
 CATEGORIES = "categories/categories.parquet"
@@ -61,10 +67,14 @@ class Store:
         """The job this folder holds, as last resolved."""
         if not self.folder.exists(JOB):
             return None
-        record = yaml.safe_load(self.folder.read(JOB))
-        if not isinstance(record, dict) or "members" not in record:
+        try:
+            record = yaml.safe_load(self.folder.read(JOB))
+            parts_of_it = record["inputs"], record["members"]
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+            parts_of_it = None, None
+        if not all(isinstance(part, list) for part in parts_of_it):
             raise UsageError(f"{self.folder.root}/{JOB} is damaged; restore it or use --replace")
-        return record
+        return dict(record)
 
     def write_job(self, record: dict[str, Any]) -> None:
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
@@ -91,38 +101,68 @@ class Store:
             self.folder.delete(f"{IN_FLIGHT}/{name}")
 
     def adopt_orphans(self, run_id: str) -> list[Receipt]:
-        """Commits whole parts that no manifest row names: written, but never reported.
+        """Makes manifest and parts agree again; returns what was written but never reported.
 
-        A part that only repeats committed segments is deleted: two workers computed the same
-        unit where the store cannot create exclusively.
+        Whole parts that no row names are committed. One that only repeats committed segments is
+        deleted: two workers computed the same unit where the store cannot create exclusively.
+        Rows whose part is gone are dropped, so that their frames are predicted again.
         """
         rows = self.manifest.segments.load()
-        files = {name for name in self.folder.names(parts.FRAMES) if name.endswith(".parquet")}
-        orphans = sorted(files.difference(pc.unique(rows["part"]).to_pylist()))
-        if not orphans:
-            return []
-        committed = {SegmentKey(*row.values()) for row in rows.select(KEY_COLUMNS).to_pylist()}
-        receipts = [parts.read_receipt(self.folder, name) for name in orphans]
-        adopted = []
-        for receipt in filter(None, receipts):
-            if committed.issuperset(segment.key for segment in receipt.segments):
+        files = {name for name in self.folder.names(parts.FRAMES) if is_part(name)}
+        named = set(pc.unique(rows["part"]).to_pylist())
+        if lost := named - files:
+            logger.warning("%d parts are gone; their frames are predicted again", len(lost))
+            there = pa.array(sorted(named & files), pa.string())
+            keep = functools.partial(_of_parts, there)
+            rows = self.manifest.segments.compact(keep=keep)
+        found = [parts.read_receipt(self.folder, name) for name in sorted(files - named)]
+        orphans = receipts_to_table([receipt for receipt in found if receipt], run_id)
+        new = orphans.select([*KEY_COLUMNS, "part"]).join(
+            rows.select(KEY_COLUMNS), keys=KEY_COLUMNS, join_type="left anti"
+        )
+        wanted = set(new["part"].to_pylist())
+        for receipt in filter(None, found):
+            if receipt.part not in wanted:
                 self.folder.delete(f"{parts.FRAMES}/{receipt.part}")
-            else:
-                adopted.append(receipt)
-        self.manifest.segments.append(receipts_to_table(adopted, run_id))
-        return adopted
+        self.manifest.segments.append(orphans.filter(pc.is_in(orphans["part"], _strings(wanted))))
+        return [receipt for receipt in found if receipt and receipt.part in wanted]
 
     def clear(self) -> None:
-        """Forgets everything but the lease: what `--replace` asks for."""
-        for under in (
-            *(parts.FRAMES, TRACKS, MASKS, "videos", "categories", "failures"),
-            *(f"manifest/{log}" for log in ("segments", "attempts", "links")),
-        ):
-            for name in self.folder.names(under):
+        """Forgets everything but the job and the lease: what `--replace` asks for.
+
+        The manifest goes first: parts that nothing names are harmless if this is cut short.
+        """
+        for log in ("segments", "attempts", "links", "ids"):
+            for name in self.folder.names(f"manifest/{log}"):
+                self.folder.delete(f"manifest/{log}/{name}")
+        failpoint("clear_results")
+        for under in (TRACKS, MASKS, parts.FRAMES):
+            for name in filter(is_part, self.folder.names(under)):
                 self.folder.delete(f"{under}/{name}")
-        for name in (CURRENT, JOB, RUN):
+        failpoint("clear_tables")
+        for name in (VIDEOS, CATEGORIES, FAILURES, CURRENT, RUN):
             self.folder.delete(name)
         self.forget_in_flight()
+
+    def refuse_foreign_files(self) -> None:
+        """A folder that is not ours yet must not hold other files where ours will go."""
+        ours = {VIDEOS, CATEGORIES, FAILURES, CURRENT}
+        for under in FOLDERS:
+            for name in self.folder.names(under):
+                path = f"{under}/{name}"
+                if under != "manifest" and path not in ours and not is_part(name):
+                    raise UsageError(
+                        f"{self.folder.root} holds {path}, which is no file of a results folder;"
+                        " use an --out of its own"
+                    )
+
+
+def _of_parts(there: pa.Array, rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.is_in(rows["part"], there))
+
+
+def _strings(values: Iterable[str]) -> pa.Array:
+    return pa.array(sorted(values), pa.string())
 
 
 def note_in_flight(folder: Folder, worker: str, keys: Sequence[SegmentKey]) -> None:

@@ -51,6 +51,7 @@ class _Job:
     number: int = 0
     timeout_seconds: float = 0.0
     begun: bool = False
+    child: DecoderProcess | None = None  # who was asked
 
 
 class FrameStream:
@@ -257,6 +258,7 @@ class VideoReader:
                 self._child = DecoderProcess(self.limits)
             try:
                 self._child.send({**job.message, "id": job.number})
+                job.child = self._child
                 return
             except ChildGone:
                 self._lose_child()
@@ -270,12 +272,13 @@ class VideoReader:
             # and this is sent again when it is asked for.
             with contextlib.suppress(ChildGone):
                 self._child.send({**job.message, "id": job.number})
+                job.child = self._child
 
     def _next_message(self, job: _Job) -> Message:
         """The next reply to `job` that is news; raises what went wrong with it."""
         for _ in range(_MAX_STARTS):
-            if self._child is None:
-                self._submit(job)
+            if self._child is None or job.child is not self._child:
+                self._submit(job)  # the child that was asked has died of another request
             try:
                 return self._await_reply(job)
             except (ChildGone, ChildSilent) as error:
