@@ -12,11 +12,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from jobs import progress
 from jobs.spec import read_job_file
 from vis_core import config, errors
 from vis_core.errors import ReelmaskError, UsageError
-from vis_core.job import Job, MemberSpec, make_job, new_run_id
+from vis_core.job import Job, MemberSpec, checked_path, make_job, new_run_id
 from vis_core.local import run_inline
 from vis_core.stages import audit
 from vis_core.stages.estimate import estimate
@@ -40,18 +42,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except ReelmaskError as error:
-        print(f"reelmask: {error}", file=sys.stderr)
+        print(f"reelmask: {_one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("reelmask: interrupted; the same command goes on from here", file=sys.stderr)
+        print(
+            "reelmask: interrupted; the same command (without --replace) goes on from here",
+            file=sys.stderr,
+        )
         return errors.EXIT_INTERRUPTED
     except BrokenPipeError:
         return errors.EXIT_OK
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         if os.environ.get("REELMASK_DEBUG"):
             raise
-        print(f"reelmask: {error} (REELMASK_DEBUG=1 shows where)", file=sys.stderr)
+        print(f"reelmask: {_one_line(error)} (REELMASK_DEBUG=1 shows where)", file=sys.stderr)
         return errors.EXIT_FAILED
+
+
+def _one_line(error: Exception) -> str:
+    """Messages of libraries may span lines, and may be empty."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -82,7 +92,8 @@ def parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("job", help="run a job file")
     sub.add_argument("action", choices=["run"])
     sub.add_argument("file", metavar="JOB.yaml")
-    _add_flags(sub, ("json",))
+    sub.add_argument("--address", help="join this Ray cluster instead of starting one here")
+    _add_flags(sub, ("replace", "retry_quarantined", "json"))
     sub.set_defaults(command=_job)
     return top
 
@@ -92,9 +103,7 @@ def _add_label(commands: Any) -> None:
     sub.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob, list or URL")
     sub.add_argument("--out", required=True, help="results folder, local or fsspec URL")
     _add_job_flags(sub)
-    sub.add_argument("--replace", action="store_true", help="forget what --out holds")
-    sub.add_argument("--retry-quarantined", action="store_true", help="try again what was given up")
-    _add_flags(sub, ("json",))
+    _add_flags(sub, ("replace", "retry_quarantined", "json"))
     sub.set_defaults(command=_label)
 
 
@@ -120,6 +129,11 @@ def _add_job_flags(sub: argparse.ArgumentParser, *, system_required: bool = True
 
 
 def _add_flags(sub: argparse.ArgumentParser, flags: Sequence[str]) -> None:
+    if "replace" in flags:
+        sub.add_argument("--replace", action="store_true", help="forget what the folder holds")
+    if "retry_quarantined" in flags:
+        text = "try again what was given up"
+        sub.add_argument("--retry-quarantined", action="store_true", help=text)
     if "deep" in flags:
         sub.add_argument("--deep", action="store_true", help="read every row")
     if "json" in flags:
@@ -141,15 +155,16 @@ def _job_of(arguments: argparse.Namespace, out: str) -> Job:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    job = _job_of(arguments, arguments.out)
+    job = _job_of(arguments, checked_path("--out", arguments.out))
     return _run(job, arguments.runner, as_json=arguments.json, address=arguments.address)
 
 
 def _job(arguments: argparse.Namespace) -> int:
     job, runner = read_job_file(arguments.file)
-    if runner not in ("inline", "ray"):
-        raise UsageError(f"runner: expected 'inline' or 'ray', got {runner!r}")
-    return _run(job, runner, as_json=arguments.json)
+    job = dataclasses.replace(
+        job, replace=arguments.replace, retry_quarantined=arguments.retry_quarantined
+    )
+    return _run(job, runner, as_json=arguments.json, address=arguments.address)
 
 
 def _run(job: Job, runner: str, *, as_json: bool, address: str | None = None) -> int:
@@ -158,6 +173,8 @@ def _run(job: Job, runner: str, *, as_json: bool, address: str | None = None) ->
 
         report = run_ray(job, progress.for_stderr(), address=address)
     else:
+        if address is not None:
+            logger.warning("--address has no effect: the runner is inline, not ray")
         report = run_inline(job, progress.for_stderr())
     if as_json:
         print(json.dumps(dataclasses.asdict(report)))
@@ -193,7 +210,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     elif arguments.system is None:
         raise UsageError("plan: name a system with --system, or give a job file")
     else:
-        job = _job_of(arguments, arguments.out or "")
+        given = arguments.out is not None
+        job = _job_of(arguments, checked_path("--out", arguments.out) if given else "")
     found = estimate(job, progress.for_stderr())
     if arguments.json:
         print(json.dumps(dataclasses.asdict(found)))

@@ -2,79 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vis_core.config import unknown_name
+from vis_core.config import brief, unknown_name
 from vis_core.errors import UsageError
-from vis_core.job import Job, MemberSpec, make_job
+from vis_core.job import Job, MemberSpec, checked_path, make_job
 from vis_core.systems import get_system
 
 MAX_BYTES = 1 << 20
+RUNNERS = ("inline", "ray")
 _KEYS = ("inputs", "out", "system", "members", "settings", "every", "fps", "limit", "runner")
 _MEMBER_KEYS = ("name", "system", "settings")
 
 
 def read_job_file(path: str) -> tuple[Job, str]:
     """The job and its runner; every mistake in the file is named with its key."""
-    values = _load(path)
-    for key in values:
-        if key not in _KEYS:
-            raise UsageError(f"{path}: {unknown_name('key', str(key), _KEYS)}")
+    try:
+        return _job_of(_load(path))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _job_of(values: Mapping[str, Any]) -> tuple[Job, str]:
+    _check_keys("key", values, _KEYS)
     for key in ("inputs", "out"):
         if key not in values:
-            raise UsageError(f"{path}: {key!r} is missing")
-    inputs = values["inputs"]
+            raise UsageError(f"{key!r} is missing")
+    runner = values.get("runner", "inline")
+    if runner not in RUNNERS:
+        raise UsageError(f"runner: expected {' or '.join(RUNNERS)}, got {brief(runner)}")
     job = make_job(
-        [inputs] if isinstance(inputs, str) else list(inputs),
-        str(values["out"]),
-        _members(path, values),
-        settings=_mapping(path, "settings", values.get("settings") or {}),
+        _inputs(values["inputs"]),
+        checked_path("out", values["out"]),
+        _members(values),
+        settings=_settings(values),
         every=values.get("every", 1),
         fps=values.get("fps"),
         limit=values.get("limit"),
     )
-    return job, str(values.get("runner", "inline"))
+    return job, runner
 
 
 def _load(path: str) -> Mapping[str, Any]:
-    file = Path(path)
     try:
+        file = Path(path)
         if file.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: larger than {MAX_BYTES} bytes; that is no job file")
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read job file {path!r}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {error}") from error
-    return _mapping(path, "the file", values)
+            raise UsageError(f"larger than {MAX_BYTES} bytes; that is no job file")
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read the job file: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the job file: not UTF-8: {error}") from error
+    try:
+        values = yaml.safe_load(text)
+    except RecursionError as error:
+        raise UsageError("not a job file: nested too deeply") from error
+    # Besides its own errors, PyYAML lets out what its constructors stumble over ("2024-99-99").
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    return _mapping("the file", values)
 
 
-def _mapping(path: str, what: str, value: Any) -> Mapping[str, Any]:
+def _mapping(what: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: {what} must hold `key: value` lines, got {type(value).__name__}")
+        raise UsageError(f"{what}: expected `key: value` lines, got {brief(value)}")
+    for key in value:
+        if not isinstance(key, str):
+            raise UsageError(
+                f"{what}: expected names before the colons, got {brief(key)}; YAML takes numbers"
+                " and yes, no, on, off for something else unless they are in quotes"
+            )
     return value
 
 
-def _members(path: str, values: Mapping[str, Any]) -> list[MemberSpec]:
+def _check_keys(what: str, values: Mapping[str, Any], legal: Sequence[str]) -> None:
+    for key in values:
+        if key not in legal:
+            raise UsageError(unknown_name(what, key, legal))
+
+
+def _inputs(value: Any) -> list[str]:
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, list) or not paths:
+        raise UsageError(f"inputs: expected a path or URL, or a list of them, got {brief(value)}")
+    return [checked_path("inputs", path) for path in paths]
+
+
+def _settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    settings = values.get("settings")
+    return {} if settings is None else _mapping("settings", settings)
+
+
+def _members(values: Mapping[str, Any]) -> list[MemberSpec]:
     if ("system" in values) == ("members" in values):
-        raise UsageError(f"{path}: expected either 'system: NAME' or a list 'members:'")
+        raise UsageError("expected either 'system: NAME' or a list 'members:'")
     if "system" in values:
-        return [MemberSpec(system=get_system(str(values["system"])))]
-    members = []
-    for entry in values["members"]:
-        entry = _mapping(path, "each member", entry)
-        for key in entry:
-            if key not in _MEMBER_KEYS:
-                raise UsageError(f"{path}: {unknown_name('member key', str(key), _MEMBER_KEYS)}")
-        members.append(
-            MemberSpec(
-                system=get_system(str(entry.get("system", ""))),
-                settings=_mapping(path, "settings", entry.get("settings") or {}),
-                name=entry.get("name"),
-            )
-        )
-    return members
+        return [MemberSpec(system=get_system(_name("system", values["system"])))]
+    members = values["members"]
+    if not isinstance(members, list) or not members:
+        raise UsageError(f"members: expected a list of one or more, got {brief(members)}")
+    return [_member(entry) for entry in members]
+
+
+def _member(value: Any) -> MemberSpec:
+    entry = _mapping("each member", value)
+    _check_keys("member key", entry, _MEMBER_KEYS)
+    if "system" not in entry:
+        raise UsageError(f"each member needs a 'system', got {brief(value)}")
+    return MemberSpec(
+        system=get_system(_name("system", entry["system"])),
+        settings=_settings(entry),
+        name=_name("name", entry["name"]) if "name" in entry else None,
+    )
+
+
+def _name(what: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{what}: expected a name, got {brief(value)}; numbers need quotes")
+    return value

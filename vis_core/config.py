@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,15 @@ from typing import Any, TypeVar
 from vis_core.errors import UsageError
 
 T = TypeVar("T")
+
+# A few lines of YAML with aliases can stand for gigabytes of text: messages show the beginning.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
+
+
+def brief(value: Any) -> str:
+    """A value as a message shows it: on one line, and never long."""
+    return _BRIEF.repr(value)
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
@@ -91,24 +102,41 @@ def _convert(key: str, value: Any, hint: Any) -> Any:
         choices = typing.get_args(hint)
         if value in choices:
             return value
-        raise UsageError(f"{key}: expected one of {', '.join(map(str, choices))}, got {value!r}")
+        raise UsageError(
+            f"{key}: expected one of {', '.join(map(str, choices))}, got {brief(value)}"
+        )
     elif origin is tuple:
-        items = value.split(",") if isinstance(value, str) else list(value)
-        inner = typing.get_args(hint)[0]
-        return tuple(_convert(key, item, inner) for item in items)
+        if isinstance(value, str | list | tuple):
+            items = value.split(",") if isinstance(value, str) else value
+            inner = typing.get_args(hint)[0]
+            return tuple(_convert(key, item, inner) for item in items)
+        raise UsageError(f"{key}: expected a list, got {brief(value)}")
     elif hint is bool:
-        text = str(value).lower()
+        text = str(value).lower() if isinstance(value, bool | int | str) else ""
         if text in ("true", "yes", "on", "1", "false", "no", "off", "0"):
             return text in ("true", "yes", "on", "1")
-    elif hint in (int, float) and not isinstance(value, bool):
-        try:
-            return hint(value)
-        except (TypeError, ValueError):
-            pass
+    elif hint in (int, float):
+        if (number := _number(value, hint)) is not None:
+            return number
     elif hint is str and isinstance(value, str):
+        if "\0" in value:  # no file has such a name, and opening one is a ValueError
+            raise UsageError(f"{key}: expected text without NUL characters, got {brief(value)}")
         return value
-    name = getattr(hint, "__name__", str(hint))
-    raise UsageError(f"{key}: expected {name}, got {value!r}")
+    name = {int: "int", float: "a finite float"}.get(hint, getattr(hint, "__name__", str(hint)))
+    raise UsageError(f"{key}: expected {name}, got {brief(value)}")
+
+
+def _number(value: Any, kind: type) -> int | float | None:
+    """The value as that kind of number; None where it is none, or is not finite."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number: int | float = kind(value)
+    except (ValueError, OverflowError):
+        return None
+    if kind is int and not isinstance(value, str) and number != value:
+        return None  # 1.5 is a mistake, not 1
+    return number if math.isfinite(number) else None
 
 
 def as_values(config: Any, *, without_execution: bool = False) -> dict[str, Any]:

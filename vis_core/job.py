@@ -19,6 +19,24 @@ from vis_core.system import System
 from vis_core.video.limits import Limits
 from vis_core.video.sampling import Sampling
 
+# Above, a setting means nothing any more, or overflows a counter; below, nothing can run.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "shard_frames": (1, 10_000_000),
+    "link_rows": (1, 1_000_000_000),
+    "row_group_bytes": (1, 16 << 30),
+    "flush_receipts": (1, 1_000_000),
+    "flush_seconds": (0.001, 3600),
+    "max_attempts": (1, 1000),
+    "num_actors": (1, 100_000),
+    "index_workers": (1, 1024),
+    "decode_timeout_seconds": (0.001, 86_400),
+    "decode_threads": (1, 256),
+    "decode_memory_bytes": (256 << 20, 64 << 40),
+    "max_frame_pixels": (1, (1 << 31) - 1),
+    "max_video_frames": (1, (1 << 31) - 1),
+}
+_REASONS = {"decode_memory_bytes": "; the decoder itself needs some before the first frame"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class JobSettings:
@@ -39,10 +57,12 @@ class JobSettings:
     max_video_frames: int = 10_000_000  # longer videos are refused
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{field.name}: expected more than 0")
+        for name, (lowest, highest) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= highest:
+                raise ValueError(
+                    f"{name}: expected {lowest} to {highest}, got {value}{_REASONS.get(name, '')}"
+                )
 
     @property
     def limits(self) -> Limits:
@@ -65,6 +85,7 @@ class Member:
     link_config: Any
     fingerprint: str
     linker_fingerprint: str
+    weights_digest: str = ""  # SHA-256 of the weights the config names; empty where it names none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +132,8 @@ def make_job(
     """
     if not members:
         raise UsageError("a job needs at least one member; name a system")
+    if not inputs:
+        raise UsageError("a job needs at least one input: a file, folder, glob, list or URL")
     try:
         sampling = Sampling(every=every, fps=fps)
     except ValueError as error:
@@ -121,15 +144,49 @@ def make_job(
     if len(set(names)) != len(names):
         raise UsageError(f"member names must differ, got {', '.join(names)}; set `name:` on each")
     return Job(
-        inputs=tuple(_absolute(path) for path in inputs),
-        out=out,
+        inputs=tuple(_absolute(checked_path("input", path)) for path in inputs),
+        out=_checked_out(out),
         members=resolved,
         sampling=sampling,
         settings=config.build(JobSettings, run_settings),
-        limit=limit,
+        limit=_checked_limit(limit),
         retry_quarantined=retry_quarantined,
         replace=replace,
     )
+
+
+def checked_path(what: str, path: Any) -> str:
+    """A path or address as it stands, if it can be one; an empty one would mean "here"."""
+    if not isinstance(path, str):
+        raise UsageError(
+            f"{what}: expected a path or URL, got {config.brief(path)}; a name that is a number"
+            " needs quotes in YAML"
+        )
+    if not path.strip() or "\0" in path:
+        raise UsageError(f"{what}: expected a path or URL, got {config.brief(path)}")
+    return path
+
+
+def _checked_out(out: str) -> str:
+    """Input names may be any bytes; Arrow opens no file below a folder that is not UTF-8."""
+    try:
+        out.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"out: expected a folder whose name is UTF-8, got {out!r}; choose another name"
+        ) from error
+    return out
+
+
+def _checked_limit(limit: Any) -> int | None:
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise UsageError(
+            f"limit: expected a whole number of videos, 1 or more, got {config.brief(limit)};"
+            " leave it out to take all"
+        )
+    return limit
 
 
 def _absolute(path: str) -> str:
@@ -164,7 +221,14 @@ def _resolve(spec: MemberSpec, sampling: Sampling) -> Member:
         link_config=link_config,
         fingerprint=member_fingerprint(system, predict_config, dataclasses.asdict(sampling)),
         linker_fingerprint=linker_fingerprint(system, link_config),
+        weights_digest=_weights_digest(predict_config),
     )
+
+
+def _weights_digest(predict_config: Any) -> str:
+    # Once per job: weights are gigabytes, and every file that is written states the digest.
+    path = getattr(predict_config, "weights", None)
+    return digest_of_file(path) if path else ""
 
 
 def job_record(job: Job) -> dict[str, Any]:
@@ -179,6 +243,7 @@ def job_record(job: Job) -> dict[str, Any]:
                 "link": config.as_values(member.link_config),
                 "fingerprint": member.fingerprint,
                 "linker_fingerprint": member.linker_fingerprint,
+                "weights_digest": member.weights_digest,
                 "predict_version": member.system.predict_version,
                 "link_version": member.system.link_version,
             }
@@ -194,33 +259,55 @@ def job_record(job: Job) -> dict[str, Any]:
 def job_from_record(record: Mapping[str, Any], out: str, systems: Mapping[str, System]) -> Job:
     """The job a results folder holds, with the fingerprints as they were recorded."""
     try:
-        members = tuple(
-            _member_from_record(entry, systems[entry["system"]]) for entry in record["members"]
-        )
         return Job(
-            inputs=tuple(record["inputs"]),
+            inputs=tuple(checked_path("input", path) for path in record["inputs"]),
             out=out,
-            members=members,
+            members=_members_from_record(record["members"], systems),
             sampling=Sampling(**record["sampling"]),
             settings=config.build(JobSettings, record["settings"]),
-            limit=record["limit"],
+            limit=_checked_limit(record["limit"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except UsageError as error:
+        raise UsageError(f"job.yaml in {out}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"job.yaml in {out} cannot be understood ({type(error).__name__}: {error}); it may come"
             " from another version, or have been edited"
         ) from error
 
 
-def _member_from_record(entry: Mapping[str, Any], system: System) -> Member:
+def _members_from_record(
+    entries: Sequence[Mapping[str, Any]], systems: Mapping[str, System]
+) -> tuple[Member, ...]:
+    if not entries:
+        raise UsageError("'members' is empty; restore the file, or use --replace")
+    return tuple(_member_from_record(entry, systems) for entry in entries)
+
+
+def _member_from_record(entry: Mapping[str, Any], systems: Mapping[str, System]) -> Member:
+    texts = ("name", "system", "fingerprint", "linker_fingerprint")
+    name, system_name, fingerprint, linking = (_text(entry, key) for key in texts)
+    if system_name not in systems:
+        raise UsageError(config.unknown_name("system", system_name, sorted(systems)))
+    system = systems[system_name]
+    predict_config: Any = config.build(system.predict_config, entry["predict"])
+    link_config: Any = config.build(system.link_config, entry["link"])
     return Member(
-        name=entry["name"],
+        name=name,
         system=system,
-        predict_config=config.build(system.predict_config, entry["predict"]),
-        link_config=config.build(system.link_config, entry["link"]),
-        fingerprint=entry["fingerprint"],
-        linker_fingerprint=entry["linker_fingerprint"],
+        predict_config=predict_config,
+        link_config=link_config,
+        fingerprint=fingerprint,
+        linker_fingerprint=linking,
+        weights_digest=str(entry.get("weights_digest", "")),
     )
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    value = entry[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key}: expected text, got {config.brief(value)}")
+    return value
 
 
 def file_metadata(job: Job, member: Member | None = None) -> FileMetadata:
@@ -229,15 +316,9 @@ def file_metadata(job: Job, member: Member | None = None) -> FileMetadata:
     return FileMetadata(
         fingerprints=tuple(m.fingerprint for m in members),
         system=",".join(m.system.name for m in members),
-        weights_digest=",".join(filter(None, (weights_digest(m) for m in members))),
+        weights_digest=",".join(filter(None, (m.weights_digest for m in members))),
         code_version=library_versions().get("reelmask", ""),
     )
-
-
-def weights_digest(member: Member) -> str:
-    """SHA-256 of the weights a member's config names; empty where it names none."""
-    path = getattr(member.predict_config, "weights", None)
-    return digest_of_file(path) if path else ""
 
 
 def library_versions() -> dict[str, str]:

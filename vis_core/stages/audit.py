@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -135,37 +136,63 @@ def _result_problems(store: Store, job: Job, settlement: Settlement) -> Iterator
             yield f"{name}: its tracks are missing or out of date; run the job again"
     for under, column in ((TRACKS, "num_tracks"), (MASKS, "num_masks")):
         expected = pc.sum(links[column]).as_py() or 0
-        stored = sum(_num_rows(store, f"{under}/{name}") for name in store.folder.names(under))
-        if stored != expected:
-            yield f"{under}/ holds {stored} rows, the manifest says {expected}; run the job again"
+        stored = [(name, _num_rows(store, f"{under}/{name}")) for name in store.folder.names(under)]
+        damaged = [name for name, num_rows in stored if num_rows is None]
+        yield from (f"{under}/{name} is damaged: it has no footer" for name in damaged)
+        total = sum(num_rows or 0 for _, num_rows in stored)
+        if total != expected and not damaged:
+            yield f"{under}/ holds {total} rows, the manifest says {expected}; run the job again"
 
 
-def _num_rows(store: Store, name: str) -> int:
+def _num_rows(store: Store, name: str) -> int | None:
     try:
         with store.folder.open(name) as file:
             return int(pq.ParquetFile(file).metadata.num_rows)
     except StorageError:
         raise
     except (OSError, pa.ArrowInvalid):
-        return -1
+        return None
+
+
+class _DamagedFile(Exception):
+    """A results file that cannot be read; says which."""
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Arrow's errors do not say which file they are about."""
+    try:
+        yield
+    except StorageError:
+        raise  # an outage says nothing about the file
+    except (OSError, pa.ArrowException) as error:
+        raise _DamagedFile(f"{name} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _mask_problems(store: Store) -> Iterator[str]:
     """Each track's masks: there, as many as it says, well formed, with tight boxes."""
     for name in store.folder.names(TRACKS):
+        try:
+            yield from _file_problems(store, name)
+        except _DamagedFile as damage:
+            yield str(damage)
+
+
+def _file_problems(store: Store, name: str) -> Iterator[str]:
+    with _reading(f"{TRACKS}/{name}"):
         tracks = _read(store, f"{TRACKS}/{name}")
-        sizes = {
-            (row["video_id"], row["track_id"]): row
-            for row in tracks.drop_columns(["entries", "class_scores"]).to_pylist()
-        }
-        with store.folder.open(f"{MASKS}/{name}") as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            counts: dict[tuple[str, int], int] = {}
-            for group in range(parquet.num_row_groups):
-                yield from _group_problems(parquet.read_row_group(group), sizes, counts)
-        for key, row in sizes.items():
-            if counts.get(key, 0) != row["num_frames"]:
-                yield f"track {key}: {counts.get(key, 0)} masks for {row['num_frames']} frames"
+    sizes = {
+        (row["video_id"], row["track_id"]): row
+        for row in tracks.drop_columns(["entries", "class_scores"]).to_pylist()
+    }
+    counts: dict[tuple[str, int], int] = {}
+    with _reading(f"{MASKS}/{name}"), store.folder.open(f"{MASKS}/{name}") as file:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        for group in range(parquet.num_row_groups):
+            yield from _group_problems(parquet.read_row_group(group), sizes, counts)
+    for key, row in sizes.items():
+        if counts.get(key, 0) != row["num_frames"]:
+            yield f"track {key}: {counts.get(key, 0)} masks for {row['num_frames']} frames"
 
 
 def _group_problems(

@@ -70,7 +70,7 @@ class Store:
         try:
             record = yaml.safe_load(self.folder.read(JOB))
             parts_of_it = record["inputs"], record["members"]
-        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+        except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
             parts_of_it = None, None
         if not all(isinstance(part, list) for part in parts_of_it):
             raise UsageError(f"{self.folder.root}/{JOB} is damaged; restore it or use --replace")

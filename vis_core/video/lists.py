@@ -21,26 +21,40 @@ class ListEntry(NamedTuple):
     video_id: str | None = None
 
 
+class _Row(NamedTuple):
+    """One row as it stands, and where, for messages."""
+
+    where: str
+    values: Mapping[str, Any]
+
+
 def read_list(uri: str) -> Iterator[ListEntry]:
     """The entries of a list file; relative ones are relative to the folder of the list."""
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     read = readers.get("." + uri.rsplit(".", 1)[-1].lower(), _read_text)
     try:
         with open_file(uri) as file:
-            for row in read(file, uri):
+            for row in read(file, shown(uri)):
                 yield _entry(row, uri)
     except (SourceError, FileNotFoundError) as error:
         raise UsageError(f"the list cannot be read: {error}") from error
 
 
-def _entry(row: Mapping[str, Any], uri: str) -> ListEntry:
-    column = next((name for name in _ADDRESS_COLUMNS if row.get(name)), None)
+def _entry(row: _Row, uri: str) -> ListEntry:
+    values = row.values
+    column = next((name for name in _ADDRESS_COLUMNS if values.get(name)), None)
     if column is None:
         raise UsageError(
-            f"{shown(uri)}: expected a column 'uri' or 'path' in every row, got {sorted(row)}"
+            f"{row.where}: expected a column 'uri' or 'path' in every row, got {sorted(values)}"
         )
-    video_id = row.get("video_id")
-    return ListEntry(_absolute(str(row[column]), uri), str(video_id) if video_id else None)
+    address = str(values[column])
+    if "\0" in address:
+        raise UsageError(
+            f"{row.where}: expected a path or URL, got one with a NUL character"
+            f" ({address[:40]!r}); is this a text file?"
+        )
+    video_id = values.get("video_id")
+    return ListEntry(_absolute(address, uri), str(video_id) if video_id else None)
 
 
 def _absolute(address: str, list_uri: str) -> str:
@@ -61,43 +75,56 @@ def _text(file: BinaryIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
 
 
-def _read_text(file: BinaryIO, uri: str) -> Iterator[Mapping[str, Any]]:
-    for line in _text(file):
+def _read_text(file: BinaryIO, name: str) -> Iterator[_Row]:
+    for number, line in enumerate(_text(file), 1):
         entry = line.rstrip("\r\n")
         if entry.strip() and not entry.lstrip().startswith("#"):
-            yield {"uri": entry.strip()}
+            yield _Row(f"{name} line {number}", {"uri": entry.strip()})
 
 
-def _read_csv(file: BinaryIO, uri: str) -> Iterator[Mapping[str, Any]]:
+def _read_csv(file: BinaryIO, name: str) -> Iterator[_Row]:
     import csv
 
-    for row in csv.DictReader(_text(file)):
-        yield {str(name).strip(): value for name, value in row.items()}
+    rows = csv.DictReader(_text(file))
+    try:
+        for row in rows:
+            values = {str(column).strip(): value for column, value in row.items()}
+            yield _Row(f"{name} line {rows.line_num}", values)
+    except csv.Error as error:
+        raise UsageError(
+            f"{name} line {rows.reader.line_num}: not CSV: {error}; is a quote left open?"
+        ) from error
 
 
-def _read_jsonl(file: BinaryIO, uri: str) -> Iterator[Mapping[str, Any]]:
+def _read_jsonl(file: BinaryIO, name: str) -> Iterator[_Row]:
     import json
 
     for number, line in enumerate(_text(file), 1):
         if not line.strip():
             continue
+        where = f"{name} line {number}"
         try:
             row = json.loads(line)
+        except RecursionError as error:
+            raise UsageError(f"{where}: nested too deeply; expected a flat object") from error
         except ValueError as error:
-            raise UsageError(f"{shown(uri)} line {number}: not JSON: {error}") from error
+            raise UsageError(f"{where}: not JSON: {error}") from error
         if not isinstance(row, dict):
-            raise UsageError(f"{shown(uri)} line {number}: expected an object, got {line[:40]!r}")
-        yield row
+            raise UsageError(f"{where}: expected an object, got {line[:40]!r}")
+        yield _Row(where, row)
 
 
-def _read_parquet(file: BinaryIO, uri: str) -> Iterator[Mapping[str, Any]]:
+def _read_parquet(file: BinaryIO, name: str) -> Iterator[_Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.ParquetFile(file)
+        columns = [n for n in table.schema_arrow.names if n in (*_ADDRESS_COLUMNS, "video_id")]
+        first = 1
+        for batch in table.iter_batches(columns=columns):
+            for number, row in enumerate(batch.to_pylist(), first):
+                yield _Row(f"{name} row {number}", row)
+            first += len(batch)
     except pa.ArrowInvalid as error:
-        raise UsageError(f"{shown(uri)}: not a Parquet file: {error}") from error
-    columns = [n for n in table.schema_arrow.names if n in (*_ADDRESS_COLUMNS, "video_id")]
-    for batch in table.iter_batches(columns=columns):
-        yield from batch.to_pylist()
+        raise UsageError(f"{name}: not a Parquet file: {error}") from error

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import reprlib
 
 import numpy as np
 import numpy.typing as npt
 
 from vis_core.types import VideoInfo
 
+# Beyond them, sums of frame numbers and deadlines leave the range of 64 bits.
+MAX_EVERY = 1_000_000
+MIN_FPS, MAX_FPS = 1e-6, 1e6
 _TOLERANCE_SECONDS = 1e-6  # time stamps are rounded to the container's clock, deadlines are not
 
 
@@ -23,16 +28,32 @@ class Sampling:
     fps: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise ValueError(f"every: expected a whole number of 1 or more, got {self.every!r}")
+        if not _is(self.every, numbers.Integral) or not 1 <= self.every <= MAX_EVERY:
+            raise ValueError(
+                f"every: expected a whole number of 1 or more, at most {MAX_EVERY},"
+                f" got {reprlib.repr(self.every)}"
+            )
+        # One type each, because both are hashed into fingerprints: 10 and 10.0 are one setting.
+        object.__setattr__(self, "every", int(self.every))
         if self.fps is None:
             return
-        if not isinstance(self.fps, int | float) or not math.isfinite(self.fps) or self.fps <= 0:
-            raise ValueError(f"fps: expected a finite number above 0, got {self.fps!r}")
+        if not _is(self.fps, numbers.Real) or not 0 < self.fps < math.inf:
+            raise ValueError(f"fps: expected a finite number above 0, got {reprlib.repr(self.fps)}")
+        if not MIN_FPS <= self.fps <= MAX_FPS:
+            raise ValueError(
+                f"fps: expected {MIN_FPS:g} to {MAX_FPS:g} frames a second,"
+                f" got {reprlib.repr(self.fps)}"
+            )
+        object.__setattr__(self, "fps", float(self.fps))
         if self.every != 1:
             raise ValueError(
                 f"every={self.every} and fps={self.fps:g} both thin the frames; give only one"
             )
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether it is such a number; Python takes True for 1, a person does not."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def sampled_frames(video: VideoInfo, sampling: Sampling) -> npt.NDArray[np.int32]:
