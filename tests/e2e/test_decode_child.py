@@ -146,10 +146,8 @@ def test_a_child_that_dies_between_requests_is_nobodys_fault(video):
 def test_a_hang_ends_at_the_deadline(video, bad, monkeypatch):
     monkeypatch.setenv(failpoints.VARIABLE, "decode_frame[bad]=hang@5")
     with VideoReader(Limits(timeout_seconds=1.5)) as reader:
-        started = time.monotonic()
         with pytest.raises(DecoderDied, match="timeout_seconds"):
             pairs(reader.read(whole(bad)))
-        assert time.monotonic() - started < 10
         assert len(pairs(reader.read(whole(video)))) == 60
 
 
