@@ -46,10 +46,12 @@ def run_ray(job: Job, progress: Progress | None = None, *, address: str | None =
         run.recover()
         linking = Linking(run, choose(ray.cluster_resources(), job.settings.num_actors))
         while (plan := run.plan()).num_units:
+            progress.begin("predict", plan.num_frames, "frames")
             for first in range(0, plan.num_units, WAVE_UNITS):
                 profile = choose(ray.cluster_resources(), job.settings.num_actors)
                 logger.info("profile %s: %s", profile.name, profile.reason)
                 _predict_wave(run, plan, first, profile, linking, progress)
+            progress.end()
             linking.wait()
         linking.start(everything=True)
         linking.wait()
@@ -60,7 +62,6 @@ def _predict_wave(
     run: Run, plan: WorkPlan, first: int, profile: Profile, linking: Linking, progress: Progress
 ) -> None:
     units = {unit.part: unit for unit in plan.units(run.job, first, WAVE_UNITS)}
-    progress.begin("predict", plan.num_frames, "frames")
     for row in _receipts(run, units, profile):
         unit = units[row["part"]]
         if row["receipt"] is not None:
@@ -74,7 +75,6 @@ def _predict_wave(
             raise WorkerStopped(row["message"], row["exit_code"])
         linking.start()
         linking.collect()
-    progress.end()
 
 
 class WorkerStopped(ReelmaskError):

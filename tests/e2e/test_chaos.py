@@ -2,7 +2,9 @@
 
 import random
 import time
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.support.clips import write_clips
@@ -15,6 +17,8 @@ from tests.support.results import (
 )
 
 UNIT = 8  # frames
+NUM_FRAMES = 6 * 12
+LOSES_A_UNIT = ("before_write", "write_rows", "after_frame", "after_segment", "after_write")
 PLACES = [
     "after_index",
     "after_plan",
@@ -59,14 +63,23 @@ def corpus(tmp_path_factory):
     return folder
 
 
+def saved_frames(out):
+    """Rows of whole parts: what the killed run got done, whether or not it could say so."""
+    parts = Path(out).glob("frames/part-*.parquet")
+    return sum(pq.ParquetFile(part).metadata.num_rows for part in parts)
+
+
 def check(corpus, out, kills):
     """After any number of kills one more run gives the clean result, at the price of the kills."""
+    saved = saved_frames(out)
     done = reelmask(*words(corpus / "clips", out))
     assert done.returncode == 0, done.stderr
     assert result_digest(out) == result_digest(corpus / "clean")
     assert open_failures(out) == []
     record = run_record(out)
     assert record["frames_recomputed"] <= kills * UNIT
+    # Seen from outside, not from the run's own count: nothing that was saved is done again.
+    assert record["frames_predicted"] == NUM_FRAMES - saved
     assert all(account["holds"] for account in record["conservation"])
     checked = reelmask("verify", out, "--deep")
     assert checked.returncode == 0, checked.stdout
@@ -81,7 +94,9 @@ def test_killed_at_a_failpoint(corpus, tmp_path, place):
     armed = f"{name}=kill@{hit or 1}"
     killed = reelmask(*words(corpus / "clips", out), failpoints=armed)
     assert killed.returncode == -9, f"{place} was never reached: {killed.stderr}"
-    check(corpus, out, kills=1)
+    record = check(corpus, out, kills=1)
+    if name in LOSES_A_UNIT:
+        assert record["frames_recomputed"] > 0, "the count of lost work says nothing was lost"
 
 
 def test_killed_many_times_in_a_row(corpus, tmp_path):

@@ -282,6 +282,7 @@ class Run:
         with contextlib.suppress(Exception):  # the storage may be what ended it
             self._flusher.close()
         with contextlib.suppress(Exception):
+            self._lease.check()  # a run that was superseded has no say any more
             self.store.write_run(dataclasses.asdict(self.report))
 
     # --- helpers ---------------------------------------------------------------------------
@@ -381,12 +382,12 @@ def open_run(job: Job, runner: str) -> Iterator[Run]:
     """Takes the folder's lease and checks that the job belongs there."""
     store = open_store(job.out)
     run_id = new_run_id()
-    earlier = None if job.replace else store.job()
     if not store.folder.exists(JOB):
         store.refuse_foreign_files()
     with leases.acquire(store.folder, run_id) as lease:
         store.folder.remove_stale_staging()
-        refuse_other_job(earlier, job)
+        if not job.replace:
+            refuse_other_job(store.job(), job)
         run = Run(job, store, lease, runner, run_id)
         try:
             yield run
