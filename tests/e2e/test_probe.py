@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from vis_core.errors import SourceError
-from vis_core.video.images import is_frame_folder, list_frames, probe_images, read_frame
+from vis_core.video.images import list_frames, probe_images, read_frame
 from vis_core.video.limits import Limits
 from vis_core.video.probe import display_size, open_container, probe_source
 from vis_core.video.sources import expand_inputs
@@ -446,8 +446,6 @@ def test_a_folder_of_frames_is_probed_without_decoding(tmp_path):
     assert (video.fps, video.duration_seconds, video.video_id) == (1.0, 3.0, "take")
     assert video.key_frames.tolist() == [0, 1, 2]
     assert [uri.rsplit("/", 1)[1] for uri in list_frames(video.uri)] == ["7.jpg", "8.jpg", "10.jpg"]
-    assert is_frame_folder(video.uri)
-    assert not is_frame_folder(local_uri(str(tmp_path)))
 
 
 def test_the_version_of_a_folder_is_that_of_its_frames(tmp_path):

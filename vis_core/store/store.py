@@ -83,9 +83,6 @@ class Store:
     def write_run(self, record: dict[str, Any]) -> None:
         self.folder.replace(RUN, json.dumps(record, indent=2).encode() + b"\n")
 
-    def run(self) -> dict[str, Any] | None:
-        return json.loads(self.folder.read(RUN)) if self.folder.exists(RUN) else None
-
     def in_flight(self) -> list[SegmentKey]:
         """What workers of earlier runs had begun; the last unit of each."""
         keys = []

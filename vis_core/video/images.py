@@ -74,14 +74,6 @@ def _names_in(uri: str) -> list[str]:
     return [str(name).rsplit("/", 1)[-1] for name in system.ls(inner, detail=False)]
 
 
-def is_frame_folder(uri: str) -> bool:
-    """Whether the address is a folder that holds numbered pictures."""
-    try:
-        return bool(frame_names(_names_in(uri)))
-    except (NotADirectoryError, FileNotFoundError):
-        return False
-
-
 def list_frames(uri: str) -> list[str]:
     """Addresses of the frames of a folder, in order of frame_index."""
     try:

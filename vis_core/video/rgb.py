@@ -3,7 +3,7 @@
 FFmpeg's own `scale` filter with its default flags (`bicubic`, no `accurate_rnd`) gives the same
 bytes as the command line, also for 10 bit and full range: it reads matrix, range and chroma
 position from each frame. PyAV's `VideoFrame.reformat` ignores the chroma position and differs by
-up to 100 levels at coloured edges of 10-bit video; it is four times slower, too.
+up to 100 levels at coloured edges of 10-bit video.
 """
 
 from __future__ import annotations
