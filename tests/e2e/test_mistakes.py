@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from jobs import cli
+from jobs.commands import label as label_command
 from tests.support.clips import write_clips
 from vis_core import errors
 from vis_core.job import MemberSpec, file_metadata, job_from_record, job_record, make_job
+from vis_core.stages import audit
 from vis_core.systems import SYSTEMS
 
 
@@ -194,7 +196,9 @@ def test_whole_numbers_of_frames_per_second_are_the_same_setting(tmp_path):
 
 def test_job_run_passes_its_flags_on(clip, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "_run", lambda job, runner, **more: seen.append((job, more)) or 0)
+    monkeypatch.setattr(
+        label_command, "run", lambda job, runner, **more: seen.append((job, more)) or 0
+    )
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump({**WHOLE, "inputs": str(clip)}))
     assert cli.main(["job", "run", str(file)]) == 0
@@ -310,7 +314,7 @@ def test_errors_of_arrow_are_one_line(results, refused, monkeypatch):
     def fail(*args, **kwargs):
         raise pa.ArrowInvalid("not\nParquet")
 
-    monkeypatch.setattr(cli.audit, "verify", fail)
+    monkeypatch.setattr(audit, "verify", fail)
     line = refused(["verify", results], errors.EXIT_FAILED)
     assert line == "reelmask: not Parquet (REELMASK_DEBUG=1 shows where)"
     monkeypatch.setenv("REELMASK_DEBUG", "1")
@@ -322,6 +326,6 @@ def test_an_interrupt_says_how_to_go_on(results, refused, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.audit, "verify", interrupt)
+    monkeypatch.setattr(audit, "verify", interrupt)
     line = refused(["verify", results], errors.EXIT_INTERRUPTED)
     assert "the same command (without --replace) goes on from here" in line
