@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ray.data import DataContext, ExecutionResources
-
-from cluster.profile import Profile
+from ray.data import DataContext
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ SETTINGS: dict[str, tuple[object, str]] = {
 }
 
 
-def configure(profile: Profile) -> None:
+def configure() -> None:
     """Sets the current DataContext; names that a Ray release does not know are logged."""
     context = DataContext.get_current()
     for name, (value, _) in SETTINGS.items():
@@ -34,4 +32,3 @@ def configure(profile: Profile) -> None:
         else:
             logger.warning("Ray Data no longer knows %s; check cluster/data_context.py", name)
     context.execution_options.preserve_order = False
-    context.execution_options.exclude_resources = ExecutionResources(cpu=profile.reserved_cpus)

@@ -25,7 +25,9 @@ class Profile:
         return self.link_slots * self.link_cpus
 
 
-def choose(resources: Mapping[str, float], num_actors: int | None = None) -> Profile:
+def choose(
+    resources: Mapping[str, float], num_actors: int | None = None, *, num_nodes: int = 1
+) -> Profile:
     """The profile for what the cluster has, or an error if it has too little."""
     cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0.0))
     if cpus < 1:
@@ -35,11 +37,12 @@ def choose(resources: Mapping[str, float], num_actors: int | None = None) -> Pro
     actors = num_actors or max(1, round(cpus))
     # Half a CPU stays free for linking and for rebuilding what a lost node held.
     link_cpus = 0.25 if cpus <= 2 else 0.5
-    share = (cpus - 2 * link_cpus) / actors
+    # Workers of a lost node must fit on the others, where they go at once.
+    spare = (num_nodes - 1) / num_nodes if num_nodes > 1 else 1.0
     return Profile(
         name="laptop",
         num_actors=actors,
-        actor_cpus=_floor(share),
+        actor_cpus=_share((cpus - 2 * link_cpus) * spare, actors, cpus),
         actor_gpus=0.0,
         link_slots=1,
         link_cpus=link_cpus,
@@ -50,20 +53,26 @@ def choose(resources: Mapping[str, float], num_actors: int | None = None) -> Pro
 def _with_gpus(cpus: float, gpus: int, num_actors: int | None) -> Profile:
     actors = num_actors or gpus
     slots = max(1, min(4, int(cpus) // 8))
-    share = _floor((cpus - slots - 0.5) / actors)
-    if share <= 0:
-        raise UsageError(
-            f"{actors} actors and {slots} link slots do not fit in {cpus:g} CPUs; use fewer actors"
-        )
     return Profile(
         name="one_gpu" if gpus == 1 else "eight_gpus",
         num_actors=actors,
-        actor_cpus=min(share, 4.0),
+        actor_cpus=min(_share(cpus - slots - 0.5, actors, cpus), 4.0),
         actor_gpus=_floor(min(1.0, gpus / actors)),
         link_slots=slots,
         link_cpus=1.0,
         reason=f"{gpus} GPUs, {cpus:g} CPUs: {actors} actors, {slots} link slots",
     )
+
+
+def _share(room: float, actors: int, cpus: float) -> float:
+    """Each actor's part of the room that linking leaves."""
+    share = _floor(room / actors)
+    if share <= 0:
+        raise UsageError(
+            f"{actors} actors and linking do not fit in {cpus:g} CPUs; set fewer num_actors, or"
+            " join a larger cluster"
+        )
+    return share
 
 
 def _floor(share: float) -> float:

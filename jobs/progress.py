@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import Any, TextIO
 
@@ -37,39 +38,52 @@ class Bar:
 
 
 class Lines:
-    """A line every ten seconds and one at the end of a stage; for logs."""
+    """A line every ten seconds, also while nothing is done, and one at the end of a stage."""
 
     def __init__(self, stream: TextIO, seconds: float = LINE_SECONDS) -> None:
         self._stream = stream
         self._seconds = seconds
         self._notes: dict[str, object] = {}
         self._stage, self._unit, self._total, self._done = "", "", 0.0, 0.0
-        self._started = self._last = 0.0
+        self._started = 0.0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
 
     def begin(self, stage: str, total: float, unit: str) -> None:
-        self._stage, self._unit, self._total, self._done = stage, unit, total, 0.0
-        self._started = self._last = time.monotonic()
+        self.end()
+        with self._lock:
+            self._stage, self._unit, self._total, self._done = stage, unit, total, 0.0
+            self._started = time.monotonic()
+            self._ended = threading.Event()
+        threading.Thread(target=self._tick, args=(self._ended,), daemon=True).start()
 
     def advance(self, amount: float) -> None:
-        self._done += amount
-        if time.monotonic() - self._last >= self._seconds:
-            self._print()
+        with self._lock:
+            self._done += amount
 
     def note(self, **values: object) -> None:
-        self._notes.update(values)
+        with self._lock:
+            self._notes.update(values)
 
     def end(self) -> None:
-        if self._done:
+        if self._stage and not self._ended.is_set():
+            self._ended.set()
+            if self._done:
+                self._print()
+
+    def _tick(self, ended: threading.Event) -> None:
+        while not ended.wait(self._seconds):
             self._print()
 
     def _print(self) -> None:
-        self._last = time.monotonic()
-        rate = self._done / max(self._last - self._started, 1e-9)
-        of = f"/{self._total:.0f}" if self._total else ""
-        left = max(0.0, self._total - self._done) / rate if rate and self._total else 0.0
-        eta = f", {left:.0f} s left" if left else ""
-        notes = "".join(f", {name} {value}" for name, value in self._notes.items())
-        text = f"{self._stage}: {self._done:.0f}{of} {self._unit}, {rate:.1f}/s{eta}{notes}"
+        with self._lock:
+            seconds = max(time.monotonic() - self._started, 1e-9)
+            rate = self._done / seconds
+            of = f"/{self._total:.0f}" if self._total else ""
+            left = max(0.0, self._total - self._done) / rate if rate and self._total else 0.0
+            eta = f", {left:.0f} s left" if left else ""
+            notes = "".join(f", {value} {name}" for name, value in self._notes.items())
+            text = f"{self._stage}: {self._done:.0f}{of} {self._unit}, {rate:.1f}/s{eta}{notes}"
         print(text, file=self._stream, flush=True)
 
 

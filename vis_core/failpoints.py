@@ -2,7 +2,8 @@
 
 Off unless `REELMASK_FAILPOINTS` arms some: `name[key]=action@hit` entries, separated by commas.
 `key` limits it to one video, `@hit` to the n-th passage of the process. Actions: `kill`, `segv`,
-`hang`, `enospc`, `eio`.
+`hang`, `enospc`, `eio`. With `REELMASK_FAILPOINTS_ONCE=FILE` one entry acts once, in whichever
+process comes first: the one that can create the file.
 
     REELMASK_FAILPOINTS='after_write=kill@2,decode_frame[clips/bad]=hang' reelmask label …
 """
@@ -17,6 +18,7 @@ import signal
 import time
 
 VARIABLE = "REELMASK_FAILPOINTS"
+ONCE = "REELMASK_FAILPOINTS_ONCE"
 _ENTRY = re.compile(r"(?P<name>\w+)(\[(?P<key>.*)\])?=(?P<action>\w+)(@(?P<hit>\d+))?")
 _passages: collections.Counter[str] = collections.Counter()
 
@@ -33,8 +35,19 @@ def failpoint(name: str, key: str | None = None) -> None:
         if match["name"] != name or (match["key"] is not None and match["key"] != key):
             continue
         _passages[entry] += 1
-        if match["hit"] is None or _passages[entry] == int(match["hit"]):
+        if (match["hit"] is None or _passages[entry] == int(match["hit"])) and _is_first():
             _act(match["action"], name)
+
+
+def _is_first() -> bool:
+    path = os.environ.get(ONCE)
+    if not path:
+        return True
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _act(action: str, name: str) -> None:

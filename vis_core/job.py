@@ -23,11 +23,14 @@ from vis_core.video.sampling import Sampling
 _BOUNDS: dict[str, tuple[float, float]] = {
     "shard_frames": (1, 10_000_000),
     "link_rows": (1, 1_000_000_000),
+    "link_seconds": (0, 86_400),
     "row_group_bytes": (1, 16 << 30),
     "flush_receipts": (1, 1_000_000),
     "flush_seconds": (0.001, 3600),
     "max_attempts": (1, 1000),
+    "max_deaths_in_a_row": (1, 100_000),
     "num_actors": (1, 100_000),
+    "replacement_seconds": (0.001, 86_400),
     "index_workers": (1, 1024),
     "decode_timeout_seconds": (0.001, 86_400),
     "decode_threads": (1, 256),
@@ -44,11 +47,15 @@ class JobSettings:
 
     shard_frames: int = 512  # frames per unit: too low costs files, too high costs lost work
     link_rows: int = 200_000  # masks per results file: too low makes many small files
+    link_seconds: float = 30.0  # longest time a video waits for others to be linked with
     row_group_bytes: int = ROW_GROUP_BYTES  # too high costs memory, too low compression
     flush_receipts: int = 64  # receipts per manifest file
     flush_seconds: float = 5.0  # longest time a receipt waits; what a dead driver may lose
     max_attempts: int = 3  # deaths of the decoder on one segment before it is given up
+    max_deaths_in_a_row: int = 10  # of workers, without a unit done between: the run stops
     num_actors: int | None = None  # processes that predict on Ray; none: as the cluster suggests
+    replacement_seconds: float = 60.0  # how long a lost node may take to come back
+    trace: str = ""  # file to write when each unit and each link ran; empty: none
     index_workers: int = 2  # files probed at once
     decode_timeout_seconds: float = 60.0  # no frame for so long: the decoder is killed
     decode_threads: int = 1  # more is faster on large frames; damaged files may then vary

@@ -9,14 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from vis_core.errors import ReelmaskError
 from vis_core.job import Job, file_metadata
 from vis_core.progress import Progress, Silence
 from vis_core.stages.link import link_videos
 from vis_core.stages.plan import WorkPlan
 from vis_core.stages.predict import MemberRuntime, UnitFailed, run_shard
 from vis_core.stages.run import Run, RunReport, open_run
+from vis_core.store import in_flight
+from vis_core.store.in_flight import InFlight
 from vis_core.store.segments import Unit
-from vis_core.store.store import note_in_flight
 from vis_core.video.reader import VideoReader, probing
 
 
@@ -46,7 +48,9 @@ def _predict(
     for unit, then in _with_next(plan.units(run.job)):
         if unit.member not in runtimes:
             runtimes[unit.member] = MemberRuntime.set_up(run.job.member(unit.member))
-        note_in_flight(run.store.folder, "inline", unit.keys)
+        begun = InFlight(run_id=run.report.run_id, keys=unit.keys)
+        in_flight.note(run.store.folder, "inline", begun)
+        started = time.monotonic()
         try:
             receipt = run_shard(
                 unit,
@@ -59,11 +63,16 @@ def _predict(
             )
         except UnitFailed as failure:
             run.failed(failure)
-            progress.note(failures=run.report.failed_attempts)
+            if failure.ends_process:
+                raise ReelmaskError(
+                    f"{failure}; this process can use the device no more: run the same command"
+                    " again to go on"
+                ) from failure
         else:
-            run.record(receipt)
+            run.record(receipt, "inline", time.monotonic() - started)
             progress.advance(sum(segment.num_rows for segment in receipt.segments))
         _link(run, everything=False)
+        run.tell(progress)
     progress.end()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
+import sys
 from typing import Any
 
 from jobs import progress
@@ -50,7 +52,9 @@ def run(job: Job, runner: str, *, as_json: bool, address: str | None = None) -> 
     if runner == "ray":
         from pipelines.label import run_ray  # Ray takes seconds to import
 
-        report = run_ray(job, progress.for_stderr(), address=address)
+        # Ray prints messages of its daemons; stdout is for data.
+        with contextlib.redirect_stdout(sys.stderr):
+            report = run_ray(job, progress.for_stderr(), address=address)
     else:
         if address is not None:
             logger.warning("--address has no effect: the runner is inline, not ray")

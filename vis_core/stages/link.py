@@ -104,6 +104,20 @@ def link_videos(
     return pa.Table.from_pylist(rows, schema=LINKS)
 
 
+def failed_links(job: Job, batch: Sequence[SettledVideo], message: str) -> pa.Table:
+    """Rows of `links` for videos that nothing could be linked of."""
+    rows = [
+        {
+            "video_id": settled.video.video_id,
+            "track_key": track_key(job, settled),
+            "error": message,
+            "file": "",
+        }
+        for settled in batch
+    ]
+    return pa.Table.from_pylist(rows, schema=LINKS)
+
+
 def _link_into(
     job: Job, folder: Folder, settled: SettledVideo, writer: ResultsWriter
 ) -> dict[str, Any]:

@@ -52,6 +52,15 @@ class WorkPlan:
         owners = self.pieces["video"].to_numpy(zero_copy_only=False)
         return np.bincount(owners, minlength=len(self.videos))
 
+    def waves(self, at_most: int) -> Iterator[tuple[int, int]]:
+        """Ranges (first, count) of so many units, each of one member: whose model is loaded."""
+        units = self.pieces["unit"].to_numpy(zero_copy_only=False)
+        _, begin = np.unique(self.pieces["member"].to_numpy(), return_index=True)
+        bounds = [*units[begin].tolist(), self.num_units]
+        for start, stop in itertools.pairwise(bounds):
+            for first in range(start, stop, at_most):
+                yield first, min(at_most, stop - first)
+
     def units(self, job: Job, first: int = 0, count: int | None = None) -> Iterator[Unit]:
         """Units as objects, made a batch at a time: for one wave of the plan."""
         ids = self.pieces["unit"].to_numpy(zero_copy_only=False)

@@ -29,11 +29,12 @@ class UnitFailed(Exception):
     Counted as an attempt on the unit; a unit that fails alone too often is given up.
     """
 
-    def __init__(self, unit: Unit, stage: str, message: str) -> None:
+    def __init__(self, unit: Unit, stage: str, message: str, *, ends_process: bool = False) -> None:
         super().__init__(f"{unit}: {stage}: {message}")
         self.unit = unit
         self.stage = stage
         self.message = message
+        self.ends_process = ends_process  # the device answers this process no more
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,23 @@ def _failures_are_attempts(unit: Unit) -> Iterator[None]:
     except (ReelmaskError, OSError, MemoryError):
         raise  # a setting, our own store, the machine: not the video's fault
     except Exception as error:
-        raise UnitFailed(unit, "predict", f"{type(error).__name__}: {error}") from error
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            raise ReelmaskError(
+                f"{unit}: the device has too little memory for this batch: use a smaller batch_size"
+            ) from error
+        raise UnitFailed(
+            unit,
+            "predict",
+            f"{type(error).__name__}: {error}",
+            ends_process=_is_device_fault(error),
+        ) from error
+
+
+def _is_device_fault(error: Exception) -> bool:
+    """After these CUDA refuses all further work of the process."""
+    return type(error).__name__ == "AcceleratorError" or (
+        isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    )
 
 
 def _predict_segment(

@@ -30,6 +30,8 @@ from vis_core.stages.link import SettledVideo, track_key
 from vis_core.stages.plan import WorkPlan, attempts_that_count, plan_job, quarantined
 from vis_core.stages.predict import UnitFailed
 from vis_core.stages.settle import Settlement
+from vis_core.stages.trace import Trace
+from vis_core.store import in_flight
 from vis_core.store import lease as leases
 from vis_core.store.manifest import ATTEMPTS, KEY_COLUMNS, ReceiptFlusher
 from vis_core.store.results import MASKS, TRACKS
@@ -60,6 +62,9 @@ class RunReport:
     num_tracks: int = 0
     num_masks: int = 0
     open_failures: int = 0
+    frames_before_first_link: int = 0  # predicted when the first tracks were committed
+    num_workers: int = 0
+    ramp_seconds: float = 0.0  # from the plan to the first unit of the worker that came last
     index_seconds: float = 0.0
     plan_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -76,7 +81,14 @@ class Run:
     """One run over a results folder that it holds the lease of."""
 
     def __init__(
-        self, job: Job, store: Store, lease: leases.Lease, runner: str, run_id: str
+        self,
+        job: Job,
+        store: Store,
+        lease: leases.Lease,
+        trace: Trace,
+        *,
+        runner: str,
+        run_id: str,
     ) -> None:
         self.job = job
         self.store = store
@@ -98,13 +110,19 @@ class Run:
         self._queue: list[int] = []  # rows of videos that were settled since the last `ready`
         self._batch: list[SettledVideo] = []
         self._batch_masks = 0
+        self._batch_since = 0.0
         self._wanted: dict[str, str] = {}  # track key by video: the last one computed counts
         self._done_keys: set[str] = set()
-        self._lost: dict[tuple[str, str, str, int], list[tuple[int, int]]] = {}
+        self._predicting_since: float | None = None
+        self._workers: set[str] = set()
+        self._trace = trace
+        self._lost: dict[tuple[str, str, str, int], set[tuple[int, int]]] = {}
 
     # --- index and plan --------------------------------------------------------------------
 
-    def index(self, make_probe: MakeProbe, progress: Progress) -> None:
+    def index(
+        self, make_probe: MakeProbe, progress: Progress, *, workers: int | None = None
+    ) -> None:
         """Brings the videos table up to date with the inputs."""
         started = time.monotonic()
         ids = {} if self.job.replace else self._given_ids()
@@ -113,7 +131,7 @@ class Run:
             None if self.job.replace else self.store.videos(),
             make_probe=make_probe,
             ids=ids,
-            workers=self.job.settings.index_workers,
+            workers=workers or self.job.settings.index_workers,
             limit=self.job.limit,
             progress=telling(progress),
         )
@@ -135,16 +153,14 @@ class Run:
 
     def recover(self) -> None:
         """Adopts what earlier runs wrote but could not report, and notes what they lost."""
-        begun = self.store.in_flight()
+        self.lost(in_flight.everything(self.store.folder))
         # Runs that keep dying never come to the end, where this is done as well.
         self.store.manifest.segments.compact(min_files=COMPACT_AT_FILES)
         adopted = self.store.adopt_orphans(self.report.run_id)
         self.report.frames_adopted += sum(s.num_rows for r in adopted for s in r.segments)
-        saved = {segment.key for receipt in adopted for segment in receipt.segments}
-        for key in begun:
-            if key not in saved:
-                where = (key.fingerprint, key.video_id, key.version, key.window)
-                self._lost.setdefault(where, []).append((key.start, key.stop))
+        for receipt in adopted:
+            for segment in receipt.segments:
+                self._forget_lost(segment.key)
         if self.job.retry_quarantined:
             self._pardon()
         self._done_keys = self._linked_keys()
@@ -161,7 +177,9 @@ class Run:
         self._queue = np.flatnonzero((self._open == 0) & usable).tolist()
         self._batch, self._batch_masks = [], 0  # these videos are in the queue again
         self.report.frames_planned = max(self.report.frames_planned, round(plan.num_frames))
-        self.report.plan_seconds += time.monotonic() - started
+        now_is = time.monotonic()
+        self.report.plan_seconds += now_is - started
+        self._predicting_since = self._predicting_since or now_is
         failpoint("after_plan")
         return plan
 
@@ -181,14 +199,16 @@ class Run:
 
     # --- units -----------------------------------------------------------------------------
 
-    def record(self, receipt: Receipt) -> None:
-        """Takes a receipt; the manifest is written by a thread of its own."""
+    def record(self, receipt: Receipt, worker: str, seconds: float) -> None:
+        """Takes a receipt of a unit that took so long; a thread of its own writes the manifest."""
+        self._note_worker(worker, seconds)
+        rows = sum(segment.num_rows for segment in receipt.segments)
+        self._trace.span(worker, str(receipt.segments[0].key), seconds, frames=rows)
         self._flusher.add(receipt)
         assert self._settlement is not None, "plan() comes before record()"
         self._settlement.add(receipt)
         report = self.report
         report.num_units += 1
-        rows = sum(segment.num_rows for segment in receipt.segments)
         if receipt.adopted:
             report.frames_adopted += rows
         report.frames_predicted += receipt.num_frames_predicted
@@ -198,6 +218,11 @@ class Run:
             if not receipt.adopted:
                 report.frames_recomputed += self._frames_lost_before(segment.key, segment.num_rows)
             self._close_piece(segment.key.video_id)
+
+    def lost(self, keys: Iterable[SegmentKey]) -> None:
+        """These were begun by a process that died: what is predicted of them now is done again."""
+        for key in keys:
+            self._lost.setdefault(_place(key), set()).add((key.start, key.stop))
 
     def failed(self, failure: UnitFailed) -> None:
         """Writes down an attempt; the next plan isolates the unit or gives it up."""
@@ -225,7 +250,7 @@ class Run:
     def ready(self, *, everything: bool = False) -> Iterator[list[SettledVideo]]:
         """Batches of settled videos whose tracks are missing, up to the row target each.
 
-        Without `everything` the last, smaller batch waits for more.
+        Without `everything` the last, smaller batch waits for more, but not long.
         """
         assert self._settlement is not None, "plan() comes before ready()"
         rows, self._queue = self._queue, []
@@ -234,11 +259,14 @@ class Run:
             self._wanted[settled.video.video_id] = key
             if key in self._done_keys:
                 continue
+            if not self._batch:
+                self._batch_since = time.monotonic()
             self._batch.append(settled)
             self._batch_masks += _estimated_masks(settled)
             if self._batch_masks >= self.job.settings.link_rows:
                 yield self._take_batch()
-        if self._batch and everything:
+        waited = time.monotonic() - self._batch_since
+        if self._batch and (everything or waited >= self.job.settings.link_seconds):
             yield self._take_batch()
 
     def _take_batch(self) -> list[SettledVideo]:
@@ -251,9 +279,17 @@ class Run:
         names = pa.array([self.report.run_id] * len(rows), pa.string())
         self.store.manifest.links.append(rows.set_column(position, "run_id", names))
         failpoint("after_links")
+        if self.report.videos_linked == 0:
+            self.report.frames_before_first_link = self.report.frames_predicted
+        self._trace.span("link", f"{rows.num_rows} videos", seconds, videos=rows.num_rows)
         self._done_keys.update(rows["track_key"].to_pylist())
         self.report.videos_linked += rows.num_rows
         self.report.link_seconds += seconds
+
+    def tell(self, progress: Progress) -> None:
+        """Shows how far the videos are; frames are told by whoever counts them."""
+        linked = f"{self.report.videos_linked}/{self.report.num_videos}"
+        progress.note(linked=linked, failures=self.report.failed_attempts)
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -268,7 +304,7 @@ class Run:
         finish.keep_live_results(self.job, self.store, live)
         self.store.manifest.segments.compact(min_files=COMPACT_AT_FILES)
         self.store.manifest.attempts.compact(min_files=COMPACT_AT_FILES)
-        self.store.forget_in_flight()
+        in_flight.forget(self.store.folder)
         self._fill_report(settlement, failures, live)
         self.report.finish_seconds = time.monotonic() - started
         self.report.seconds = time.monotonic() - self._started
@@ -310,6 +346,14 @@ class Run:
             else errors.EXIT_OK
         )
 
+    def _note_worker(self, worker: str, seconds: float) -> None:
+        if worker not in self._workers:
+            self._workers.add(worker)
+            self.report.num_workers = len(self._workers)
+            assert self._predicting_since is not None, "plan() comes before record()"
+            began = time.monotonic() - seconds - self._predicting_since
+            self.report.ramp_seconds = max(self.report.ramp_seconds, began)
+
     def _close_piece(self, video_id: str) -> None:
         row = self._row_of[video_id]
         self._open[row] -= 1
@@ -317,10 +361,13 @@ class Run:
             self._queue.append(row)
 
     def _frames_lost_before(self, key: SegmentKey, num_rows: int) -> int:
-        where = (key.fingerprint, key.video_id, key.version, key.window)
-        lost = self._lost.get(where, [])
+        lost = self._lost.get(_place(key), ())
         overlap = sum(max(0, min(key.stop, b) - max(key.start, a)) for a, b in lost)
+        self._forget_lost(key)
         return min(num_rows, overlap)
+
+    def _forget_lost(self, key: SegmentKey) -> None:
+        self._lost.get(_place(key), set()).discard((key.start, key.stop))
 
     def _pardon(self) -> None:
         """Forgets the attempts of this job's segments: `--retry-quarantined`."""
@@ -361,6 +408,10 @@ class Run:
         return wanted.filter(pa.array(first, pa.bool_()))
 
 
+def _place(key: SegmentKey) -> tuple[str, str, str, int]:
+    return key.fingerprint, key.video_id, key.version, key.window
+
+
 def _with_files(store: Store, links: pa.Table) -> pa.Table:
     """Rows whose files are both there; a failure has none."""
     both = set(store.folder.names(TRACKS)).intersection(store.folder.names(MASKS))
@@ -384,11 +435,11 @@ def open_run(job: Job, runner: str) -> Iterator[Run]:
     run_id = new_run_id()
     if not store.folder.exists(JOB):
         store.refuse_foreign_files()
-    with leases.acquire(store.folder, run_id) as lease:
+    with leases.acquire(store.folder, run_id) as lease, Trace(job.settings.trace) as trace:
         store.folder.remove_stale_staging()
         if not job.replace:
             refuse_other_job(store.job(), job)
-        run = Run(job, store, lease, runner, run_id)
+        run = Run(job, store, lease, trace, runner=runner, run_id=run_id)
         try:
             yield run
         except KeyboardInterrupt:

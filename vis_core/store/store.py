@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import datetime
 import functools
 import io
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,12 @@ import yaml
 from vis_core import schema
 from vis_core.errors import UsageError
 from vis_core.failpoints import failpoint
-from vis_core.store import parts
+from vis_core.store import in_flight, parts
 from vis_core.store.folder import Folder, open_folder
 from vis_core.store.manifest import KEY_COLUMNS, Manifest, receipts_to_table
 from vis_core.store.names import FOLDERS, is_part
 from vis_core.store.results import MASKS, TRACKS
-from vis_core.store.segments import Receipt, SegmentKey
+from vis_core.store.segments import Receipt
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +32,6 @@ VIDEOS = "videos/videos.parquet"
 CATEGORIES = "categories/categories.parquet"
 FAILURES = "failures/failures.parquet"
 CURRENT = "manifest/current.parquet"
-IN_FLIGHT = "manifest/in_flight"
 JOB = "job.yaml"
 RUN = "run.json"
 
@@ -83,20 +80,6 @@ class Store:
     def write_run(self, record: dict[str, Any]) -> None:
         self.folder.replace(RUN, json.dumps(record, indent=2).encode() + b"\n")
 
-    def in_flight(self) -> list[SegmentKey]:
-        """What workers of earlier runs had begun; the last unit of each."""
-        keys = []
-        for name in self.folder.names(IN_FLIGHT):
-            with contextlib.suppress(ValueError, TypeError):  # half a file, or an older one
-                values = json.loads(self.folder.read(f"{IN_FLIGHT}/{name}"))
-                keys += [SegmentKey(*row) for row in values]
-        return keys
-
-    def forget_in_flight(self) -> None:
-        """Called when that has been looked at, and when a run is done."""
-        for name in self.folder.names(IN_FLIGHT):
-            self.folder.delete(f"{IN_FLIGHT}/{name}")
-
     def adopt_orphans(self, run_id: str) -> list[Receipt]:
         """Makes manifest and parts agree again; returns what was written but never reported.
 
@@ -139,7 +122,7 @@ class Store:
         failpoint("clear_tables")
         for name in (VIDEOS, CATEGORIES, FAILURES, CURRENT, RUN):
             self.folder.delete(name)
-        self.forget_in_flight()
+        in_flight.forget(self.folder)
 
     def refuse_foreign_files(self) -> None:
         """A folder that is not ours yet must not hold other files where ours will go."""
@@ -160,12 +143,6 @@ def _of_parts(there: pa.Array, rows: pa.Table) -> pa.Table:
 
 def _strings(values: Iterable[str]) -> pa.Array:
     return pa.array(sorted(values), pa.string())
-
-
-def note_in_flight(folder: Folder, worker: str, keys: Sequence[SegmentKey]) -> None:
-    """Says what a worker begins now, so that a later run can tell what was lost."""
-    rows = [dataclasses.astuple(key) for key in keys]
-    folder.replace(f"{IN_FLIGHT}/{worker}.json", json.dumps(rows).encode())
 
 
 def open_store(root: str, *, create: bool = True) -> Store:
