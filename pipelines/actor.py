@@ -77,7 +77,7 @@ class ShardActor:
         unit = unit_from_row(row)
         with self._turns.taken(unit):
             started = time.monotonic()
-            answer = {"part": unit.part, "worker": self._worker}
+            answer: dict[str, object] = {"part": unit.part, "worker": self._worker}
             answer |= self._after_death(unit) or self._answer(unit)
             answer["seconds"] = time.monotonic() - started
         return pa.Table.from_pylist([answer], schema=RECEIPTS)

@@ -72,11 +72,10 @@ def print_report(job: Job, report: RunReport) -> None:
     lines = [
         f"{report.num_videos} videos ({status}), {report.num_tracks} tracks,"
         f" {report.num_masks} masks in {job.out}",
-        f"{report.frames_predicted} frames predicted, {report.frames_adopted} adopted,"
-        f" {report.videos_linked} videos linked, {report.seconds:.1f} s",
-        f"time: decode {report.decode_seconds:.1f} s, waiting for it {report.wait_seconds:.1f},"
-        f" predict {report.predict_seconds:.1f}, write {report.write_seconds:.1f},"
-        f" link {report.link_seconds:.1f}",
+        f"{report.frames_predicted} frames predicted ({report.frames_recomputed} of them again),"
+        f" {report.frames_adopted} adopted, {report.videos_linked} videos linked,"
+        f" {report.seconds:.1f} s",
+        *_split(report),
     ]
     if report.open_failures:
         lines.append(
@@ -84,3 +83,25 @@ def print_report(job: Job, report: RunReport) -> None:
             " VIDEO` tells more, --retry-quarantined tries again"
         )
     print("\n".join(lines))
+
+
+def _split(report: RunReport) -> list[str]:
+    """Where the time went; workers and the decoders beside them work at once."""
+    if not report.num_units:
+        return []
+    parts = {
+        "decode": report.decode_seconds,
+        "predict": report.predict_seconds,
+        "write": report.write_seconds,
+        "link": report.link_seconds,
+    }
+    total = sum(parts.values()) or 1.0
+    rows = [
+        f"  {name:<8}{seconds:>9.1f} s {seconds / total:>6.0%}" for name, seconds in parts.items()
+    ]
+    workers = f"{report.num_workers} worker" + ("s" if report.num_workers != 1 else "")
+    more = (
+        f"  {workers}, all at work after {report.ramp_seconds:.1f} s; they waited"
+        f" {report.wait_seconds:.1f} s for frames"
+    )
+    return [*rows, more]

@@ -11,6 +11,7 @@ JOB = {"--system", "--set", "--runner", "--address", "--every", "--fps", "--limi
 FLAGS = {
     "label": {*JOB, "--out", "--replace", "--retry-quarantined", "--json"},
     "plan": {*JOB, "--out", "--json"},
+    "link": {"--system", "--out", "--member", "--set", "--runner", "--address", "--json"},
     "verify": {"--deep", "--json"},
     "gc": {"--json"},
     "explain": {"--json"},
@@ -19,6 +20,7 @@ FLAGS = {
 POSITIONALS = {
     "label": ["inputs"],
     "plan": ["inputs"],
+    "link": ["frames"],
     "verify": ["results"],
     "gc": ["results"],
     "explain": ["results", "video"],

@@ -52,7 +52,7 @@ def open_job(store: Store, systems: Mapping[str, System]) -> Job:
 def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -> Audit:
     """Holds the manifest against storage; `deep` also reads every row."""
     job = open_job(store, systems)
-    settlement = _settlement(store, job)
+    settlement = settlement_of(store, job)
     segments = rows_to_segments(settlement.segments)
     problems = [*_part_problems(store, segments, deep)]
     problems += _account_problems(job, settlement)
@@ -70,7 +70,8 @@ def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -
     )
 
 
-def _settlement(store: Store, job: Job) -> Settlement:
+def settlement_of(store: Store, job: Job) -> Settlement:
+    """The folder as it stands, for its own job."""
     attempts = attempts_that_count(store.manifest.attempts.load())
     return Settlement(
         job,
@@ -226,7 +227,7 @@ def _read(store: Store, name: str) -> pa.Table:
 def explain(store: Store, systems: Mapping[str, System], video_id: str) -> dict[str, Any]:
     """Everything the folder knows about one video, as plain values."""
     job = open_job(store, systems)
-    settlement = _settlement(store, job)
+    settlement = settlement_of(store, job)
     names = settlement.videos["video_id"].to_pylist()
     if video_id not in names:
         raise UsageError(f"no video {video_id!r} in {store.folder.root}; {_some_names(names)}")
@@ -281,7 +282,7 @@ def collect_garbage(store: Store, systems: Mapping[str, System]) -> dict[str, in
     Whole parts that no manifest row names are kept: the next run adopts them.
     """
     job = open_job(store, systems)
-    settlement = _settlement(store, job)
+    settlement = settlement_of(store, job)
     live = set(settlement.live_files()["file"].to_pylist())
     rows = store.manifest.segments.load()
     dead = sorted(set(pc.unique(rows["part"]).to_pylist()) - live)
