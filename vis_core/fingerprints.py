@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vis_core import config
 from vis_core.errors import UsageError
 from vis_core.system import System
+from vis_core.video.uris import is_remote, open_file
 
 
 def digest_of(value: Any) -> str:
@@ -24,7 +26,7 @@ def digest_of_file(path: str, chunk_bytes: int = 1 << 20) -> str:
     """SHA-256 of a file's content."""
     digest = hashlib.sha256()
     try:
-        with Path(path).open("rb") as file:
+        with open_file(path) if is_remote(path) else Path(path).open("rb") as file:
             while chunk := file.read(chunk_bytes):
                 digest.update(chunk)
     except OSError as error:
@@ -32,13 +34,31 @@ def digest_of_file(path: str, chunk_bytes: int = 1 << 20) -> str:
     return digest.hexdigest()
 
 
-def member_fingerprint(system: System, predict_config: Any, sampling: dict[str, Any]) -> str:
-    """Key of a member's predictions: changes exactly when its rows may change."""
+def file_digests(settings: Any) -> dict[str, str]:
+    """Content digests of the files that settings name, by field; read once per job."""
+    return {
+        name: digest_of_file(path)
+        for name, path in config.file_fields(settings).items()
+        if is_remote(path) or Path(path).is_file() or not _is_symbolic(path)
+    }
+
+
+def member_fingerprint(
+    system: System,
+    predict_config: Any,
+    sampling: dict[str, Any],
+    digests: Mapping[str, str] | None = None,
+) -> str:
+    """Key of a member's predictions: changes exactly when its rows may change.
+
+    `digests` are those of its files, where they are known already.
+    """
+    digests = file_digests(predict_config) if digests is None else digests
     return digest_of(
         {
             "system": system.name,
             "predict_version": system.predict_version,
-            "config": _content_of(predict_config),
+            "config": _content_of(predict_config, digests),
             "view": None,
             "sampling": sampling,
         }
@@ -51,18 +71,15 @@ def linker_fingerprint(system: System, link_config: Any) -> str:
         {
             "system": system.name,
             "link_version": system.link_version,
-            "config": _content_of(link_config),
+            "config": _content_of(link_config, file_digests(link_config)),
         }
     )
 
 
-def _content_of(settings: Any) -> dict[str, Any]:
+def _content_of(settings: Any, digests: Mapping[str, str]) -> dict[str, Any]:
     """Settings as values, with every named file replaced by the digest of its content."""
     values = config.as_values(settings, without_execution=True)
-    for name, path in config.file_fields(settings).items():
-        if Path(path).is_file() or not _is_symbolic(path):
-            values[name] = {"sha256": digest_of_file(path)}
-    return values
+    return values | {name: {"sha256": digest} for name, digest in digests.items()}
 
 
 def _is_symbolic(value: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from vis_core import config
 from vis_core.errors import UsageError
-from vis_core.fingerprints import digest_of_file, linker_fingerprint, member_fingerprint
+from vis_core.fingerprints import file_digests, linker_fingerprint, member_fingerprint
 from vis_core.schema import FileMetadata
 from vis_core.store.parts import ROW_GROUP_BYTES
 from vis_core.system import System
@@ -93,6 +93,7 @@ class Member:
     fingerprint: str
     linker_fingerprint: str
     weights_digest: str = ""  # SHA-256 of the weights the config names; empty where it names none
+    file_digests: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of predict_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,21 +222,19 @@ def _resolve(spec: MemberSpec, sampling: Sampling) -> Member:
     )
     predict_config: Any = config.build(system.predict_config, predict)
     link_config: Any = config.build(system.link_config, linking)
+    digests = file_digests(predict_config)  # once per job: weights are gigabytes
     return Member(
         name=spec.name or system.name,
         system=system,
         predict_config=predict_config,
         link_config=link_config,
-        fingerprint=member_fingerprint(system, predict_config, dataclasses.asdict(sampling)),
+        fingerprint=member_fingerprint(
+            system, predict_config, dataclasses.asdict(sampling), digests
+        ),
         linker_fingerprint=linker_fingerprint(system, link_config),
-        weights_digest=_weights_digest(predict_config),
+        weights_digest=digests.get("weights", ""),
+        file_digests=digests,
     )
-
-
-def _weights_digest(predict_config: Any) -> str:
-    # Once per job: weights are gigabytes, and every file that is written states the digest.
-    path = getattr(predict_config, "weights", None)
-    return digest_of_file(path) if path else ""
 
 
 def job_record(job: Job) -> dict[str, Any]:

@@ -245,7 +245,7 @@ def test_a_job_record_whose_parts_are_no_lists():
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weighted:
-    weights: str
+    weights: str = dataclasses.field(metadata={"file": True})
 
 
 def test_the_weights_are_hashed_once(tmp_path):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vis_core import node_files
 from vis_core.errors import AlignmentError, DecoderDied, ReelmaskError, SourceError
 from vis_core.failpoints import failpoint
 from vis_core.job import Job, Member
@@ -47,11 +48,13 @@ class MemberRuntime:
 
     @classmethod
     def set_up(cls, member: Member) -> MemberRuntime:
+        """Files first, once per machine; then the model, once per process."""
         failpoint("set_up")
+        prepared = node_files.prepare(member.predict_config, member.file_digests)
         return cls(
             member=member,
-            predictor=member.system.make_predictor(member.predict_config),
-            spec=member.system.window(member.predict_config),
+            predictor=member.system.make_predictor(prepared),
+            spec=member.system.window(prepared),
         )
 
 
