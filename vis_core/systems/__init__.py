@@ -5,11 +5,18 @@ from __future__ import annotations
 from vis_core.config import unknown_name
 from vis_core.errors import UsageError
 from vis_core.system import System
+from vis_core.systems.idol import IdolLinkConfig, IdolLinker
+from vis_core.systems.link_only import link_only
+from vis_core.systems.minvis import MinvisLinkConfig, MinvisLinker
 from vis_core.systems.oracle import ORACLE
 
-SYSTEMS: dict[str, System] = {
-    "oracle": ORACLE,
-}
+_ALL = (
+    link_only("idol", IdolLinkConfig, IdolLinker),
+    link_only("minvis", MinvisLinkConfig, MinvisLinker),
+    ORACLE,
+)
+
+SYSTEMS: dict[str, System] = {system.name: system for system in _ALL}
 
 
 def get_system(name: str) -> System:
