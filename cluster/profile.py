@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from vis_core.errors import UsageError
@@ -37,12 +38,14 @@ def choose(
     actors = num_actors or max(1, round(cpus))
     # Half a CPU stays free for linking and for rebuilding what a lost node held.
     link_cpus = 0.25 if cpus <= 2 else 0.5
-    # Workers of a lost node must fit on the others, where they go at once.
-    spare = (num_nodes - 1) / num_nodes if num_nodes > 1 else 1.0
+    share = _share(cpus - 2 * link_cpus, actors, cpus)
+    if num_nodes > 1:
+        # Workers of a lost node go to the others at once: there must be a place on each.
+        share = min(share, _share(cpus / num_nodes, math.ceil(actors / (num_nodes - 1)), cpus))
     return Profile(
         name="laptop",
         num_actors=actors,
-        actor_cpus=_share((cpus - 2 * link_cpus) * spare, actors, cpus),
+        actor_cpus=share,
         actor_gpus=0.0,
         link_slots=1,
         link_cpus=link_cpus,

@@ -35,9 +35,10 @@ def run_ray(job: Job, progress: Progress | None = None, *, address: str | None =
     """Labels everything the job names on a Ray cluster; the same rows as the inline runner."""
     progress = progress or Silence()
     with open_run(job, "ray") as run, connected(address):
+        profile = _profile(job)  # first of all: a cluster with no room is a mistake
         _index(run, progress, on_cluster=address is not None)
         run.recover()
-        linking = Linking(run, _profile(job))
+        linking = Linking(run, profile)
         while (plan := run.plan()).num_units:
             progress.begin("predict", plan.num_frames, "frames")
             for first, count in plan.waves(WAVE_UNITS):

@@ -1,8 +1,10 @@
 """The Ray runner gives the inline runner's rows, whatever the shards, actors and kills."""
 
+import itertools
+
 import pytest
 
-from tests.support.results import open_failures, reelmask, result_digest, run_record, table
+from tests.support.results import open_failures, reelmask, result_digest, table
 from tests.support.tiny_net import TINY_NET
 from vis_core.job import MemberSpec, make_job
 from vis_core.local import run_inline
@@ -48,7 +50,13 @@ def test_the_oracle_gives_the_same_rows(clips, inline, tmp_path, shard, actors):
     assert result_digest(tmp_path / "out") == result_digest(inline / "oracle")
 
 
-@pytest.mark.parametrize(("shard", "actors"), [(7, 2), (100_000, 1)])
+QUICK = ((7, 2), (32, 4), (100_000, 1))
+LONG = [pair for pair in itertools.product((7, 32, 100_000), (1, 2, 4)) if pair not in QUICK]
+
+
+@pytest.mark.parametrize(
+    ("shard", "actors"), [*QUICK, *(pytest.param(*pair, marks=pytest.mark.chaos) for pair in LONG)]
+)
 def test_a_real_network_gives_the_same_rows(clips, inline, tmp_path, shard, actors):
     from pipelines.label import run_ray
 
@@ -69,20 +77,6 @@ def test_a_folder_may_change_runners(clips, inline, tmp_path):
     report = run_ray(job(clips, tmp_path / "out", get_system("oracle"), **settings))
     assert report.exit_code == 0 and 0 < report.frames_predicted < 160
     assert result_digest(tmp_path / "out") == result_digest(inline / "oracle")
-
-
-@pytest.mark.parametrize("place", ["before_write@2", "after_write@2", "after_commit@2"])
-def test_actors_killed_at_a_failpoint(clips, inline, tmp_path, place):
-    """Every worker dies there, again and again; its units are computed by the next."""
-    name, hit = place.split("@")
-    settings = {**oracle_settings(clips), "shard_frames": 32}
-    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    words = ("label", clips, "--out", tmp_path / "out", "--system", "oracle", "--runner", "ray")
-    done = reelmask(*words, *sets, failpoints=f"{name}=kill@{hit}", timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert result_digest(tmp_path / "out") == result_digest(inline / "oracle")
-    assert open_failures(tmp_path / "out") == []
-    assert run_record(tmp_path / "out")["conservation"][0]["holds"]
 
 
 def test_a_decoder_that_dies_is_quarantined_on_ray_too(clips, tmp_path):
