@@ -16,7 +16,7 @@ from vis_core.systems import get_system
 MAX_BYTES = 1 << 20
 RUNNERS = ("inline", "ray")
 _KEYS = ("inputs", "out", "system", "members", "settings", "every", "fps", "limit", "runner")
-_MEMBER_KEYS = ("name", "system", "settings")
+_MEMBER_KEYS = ("name", "system", "settings", "weight")
 
 
 def read_job_file(path: str) -> tuple[Job, str]:
@@ -117,7 +117,14 @@ def _member(value: Any) -> MemberSpec:
         system=get_system(_name("system", entry["system"])),
         settings=_settings(entry),
         name=_name("name", entry["name"]) if "name" in entry else None,
+        weight=_weight(entry.get("weight", 1.0)),
     )
+
+
+def _weight(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"weight: expected a number above 0, got {brief(value)}")
+    return float(value)
 
 
 def _name(what: str, value: Any) -> str:

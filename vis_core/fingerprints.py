@@ -58,7 +58,7 @@ def member_fingerprint(
         {
             "system": system.name,
             "predict_version": system.predict_version,
-            "config": _content_of(predict_config, digests),
+            "config": content_of(predict_config, digests),
             "view": None,
             "sampling": sampling,
         }
@@ -71,12 +71,12 @@ def linker_fingerprint(system: System, link_config: Any) -> str:
         {
             "system": system.name,
             "link_version": system.link_version,
-            "config": _content_of(link_config, file_digests(link_config)),
+            "config": content_of(link_config, file_digests(link_config)),
         }
     )
 
 
-def _content_of(settings: Any, digests: Mapping[str, str]) -> dict[str, Any]:
+def content_of(settings: Any, digests: Mapping[str, str]) -> dict[str, Any]:
     """Settings as values, with every named file replaced by the digest of its content."""
     values = config.as_values(settings, without_execution=True)
     return values | {name: {"sha256": digest} for name, digest in digests.items()}

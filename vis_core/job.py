@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import math
 import os
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vis_core import config
+from vis_core.association.fusion import FusionConfig
 from vis_core.errors import UsageError
 from vis_core.fingerprints import file_digests, linker_fingerprint, member_fingerprint
 from vis_core.schema import FileMetadata
@@ -92,6 +94,7 @@ class Member:
     link_config: Any
     fingerprint: str
     linker_fingerprint: str
+    weight: float = 1.0  # of its vote where members are fused
     weights_digest: str = ""  # SHA-256 of the weights the config names; empty where it names none
     file_digests: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of predict_config
 
@@ -105,6 +108,7 @@ class Job:
     members: tuple[Member, ...]
     sampling: Sampling
     settings: JobSettings
+    fusion: FusionConfig | None = None  # how several members become one result
     limit: int | None = None
     retry_quarantined: bool = False
     replace: bool = False
@@ -120,6 +124,7 @@ class MemberSpec:
     system: System
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     name: str | None = None
+    weight: float = 1.0
 
 
 def make_job(
@@ -136,7 +141,8 @@ def make_job(
 ) -> Job:
     """Checks and resolves what a person wrote; every mistake is a UsageError with a remedy.
 
-    `settings` may hold settings of the run and, with a single member, of its system.
+    `settings` may hold settings of the run, of the members' systems (each member gets what it
+    knows) and, with several members, of their fusion.
     """
     if not members:
         raise UsageError("a job needs at least one member; name a system")
@@ -146,8 +152,9 @@ def make_job(
         sampling = Sampling(every=every, fps=fps)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    run_settings, specs = _deal_out(settings or {}, members)
-    resolved = tuple(_resolve(spec, sampling) for spec in specs)
+    fused = len(members) > 1
+    run_settings, fusion_settings, specs = _deal_out(settings or {}, members, fused)
+    resolved = tuple(_resolve(spec, sampling, fused) for spec in specs)
     names = [member.name for member in resolved]
     if len(set(names)) != len(names):
         raise UsageError(f"member names must differ, got {', '.join(names)}; set `name:` on each")
@@ -157,6 +164,7 @@ def make_job(
         members=resolved,
         sampling=sampling,
         settings=config.build(JobSettings, run_settings),
+        fusion=config.build(FusionConfig, fusion_settings) if fused else None,
         limit=_checked_limit(limit),
         retry_quarantined=retry_quarantined,
         replace=replace,
@@ -203,23 +211,29 @@ def _absolute(path: str) -> str:
 
 
 def _deal_out(
-    settings: Mapping[str, Any], members: Sequence[MemberSpec]
-) -> tuple[dict[str, Any], list[MemberSpec]]:
-    """Splits `--set` values into the run's and the members' (each member gets what it knows)."""
+    settings: Mapping[str, Any], members: Sequence[MemberSpec], fused: bool
+) -> tuple[dict[str, Any], dict[str, Any], list[MemberSpec]]:
+    """Splits `--set` values into the run's, the fusion's and the members'."""
     kinds = [kind for m in members for kind in (m.system.predict_config, m.system.link_config)]
+    if fused:
+        kinds.append(FusionConfig)
     run, *shares = config.split_settings(settings, [JobSettings, *kinds])
     specs = [
         dataclasses.replace(spec, settings={**shares[2 * i], **shares[2 * i + 1], **spec.settings})
         for i, spec in enumerate(members)
     ]
-    return run, specs
+    return run, shares[-1] if fused else {}, specs
 
 
-def _resolve(spec: MemberSpec, sampling: Sampling) -> Member:
+def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
     system = spec.system
     predict, linking = config.split_settings(
         spec.settings, [system.predict_config, system.link_config]
     )
+    if fused and "for_fusion" in {field.name for field in dataclasses.fields(system.link_config)}:
+        linking.setdefault("for_fusion", True)  # more candidates; the fusion makes the cuts
+    if not (math.isfinite(spec.weight) and spec.weight > 0):
+        raise UsageError(f"weight: expected a number above 0, got {spec.weight}")
     predict_config: Any = config.build(system.predict_config, predict)
     link_config: Any = config.build(system.link_config, linking)
     digests = file_digests(predict_config)  # once per job: weights are gigabytes
@@ -232,6 +246,7 @@ def _resolve(spec: MemberSpec, sampling: Sampling) -> Member:
             system, predict_config, dataclasses.asdict(sampling), digests
         ),
         linker_fingerprint=linker_fingerprint(system, link_config),
+        weight=float(spec.weight),
         weights_digest=digests.get("weights", ""),
         file_digests=digests,
     )
@@ -247,6 +262,7 @@ def job_record(job: Job) -> dict[str, Any]:
                 "system": member.system.name,
                 "predict": config.as_values(member.predict_config),
                 "link": config.as_values(member.link_config),
+                "weight": member.weight,
                 "fingerprint": member.fingerprint,
                 "linker_fingerprint": member.linker_fingerprint,
                 "weights_digest": member.weights_digest,
@@ -257,6 +273,7 @@ def job_record(job: Job) -> dict[str, Any]:
         ],
         "sampling": dataclasses.asdict(job.sampling),
         "settings": config.as_values(job.settings),
+        "fusion": None if job.fusion is None else config.as_values(job.fusion),
         "limit": job.limit,
         "versions": library_versions(),
     }
@@ -271,6 +288,7 @@ def job_from_record(record: Mapping[str, Any], out: str, systems: Mapping[str, S
             members=_members_from_record(record["members"], systems),
             sampling=Sampling(**record["sampling"]),
             settings=config.build(JobSettings, record["settings"]),
+            fusion=_fusion_from_record(record.get("fusion")),
             limit=_checked_limit(record["limit"]),
         )
     except UsageError as error:
@@ -280,6 +298,13 @@ def job_from_record(record: Mapping[str, Any], out: str, systems: Mapping[str, S
             f"job.yaml in {out} cannot be understood ({type(error).__name__}: {error}); it may come"
             " from another version, or have been edited"
         ) from error
+
+
+def _fusion_from_record(values: Mapping[str, Any] | None) -> FusionConfig | None:
+    if values is None:
+        return None
+    fusion: FusionConfig = config.build(FusionConfig, values)
+    return fusion
 
 
 def _members_from_record(
@@ -305,6 +330,7 @@ def _member_from_record(entry: Mapping[str, Any], systems: Mapping[str, System])
         link_config=link_config,
         fingerprint=fingerprint,
         linker_fingerprint=linking,
+        weight=float(entry.get("weight", 1.0)),
         weights_digest=str(entry.get("weights_digest", "")),
     )
 

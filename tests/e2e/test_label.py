@@ -9,6 +9,7 @@ import time
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tests.support.clips import write_clips
 from tests.support.results import (
@@ -166,24 +167,48 @@ def test_changed_content_is_predicted_again(clips, tmp_path):
     assert reelmask("verify", out, "--deep").returncode == 0
 
 
-def test_several_members_are_predicted_and_linked_on_their_own(clips, clean, tmp_path):
-    out, job = tmp_path / "out", tmp_path / "job.yaml"
-    settings = f"truth: {clips}/truth.json, proposals: true"
-    job.write_text(
-        f"inputs: {clips}\nout: {out}\nmembers:\n"
-        f"  - {{name: plain, system: oracle, settings: {{{settings}}}}}\n"
-        f"  - {{name: noisy, system: oracle, settings: {{{settings}, jitter_px: 2}}}}\n"
-    )
-    assert reelmask("job", "run", job).returncode == 0
+def members_job(clips, out, *members, **settings):
+    """A job file with these members, each a name and settings of its oracle."""
+    entries = [
+        {"name": name, "system": "oracle", "settings": {"truth": f"{clips}/truth.json", **more}}
+        for name, more in members
+    ]
+    job = {"inputs": str(clips), "out": str(out), "members": entries, "settings": settings}
+    path = out.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+def test_several_members_are_predicted_on_their_own_and_fused(clips, clean, tmp_path):
+    """Another member computes only itself; what all saw alike comes out as it went in."""
+    out = tmp_path / "out"
+    one, other = ("one", {}), ("other", {"seed": 5})
+    assert reelmask("job", "run", members_job(clips, out, one, other)).returncode == 0
     assert run_record(out)["frames_predicted"] == 320
-    members = {tuple(row["members"]) for row in table(out, "tracks").to_pylist()}
-    assert members == {("plain",), ("noisy",)}
-    job.write_text(
-        job.read_text()
-        + f"  - {{name: third, system: oracle, settings: {{{settings}, drop: 0.1}}}}\n"
+    tracks = table(out, "tracks")
+    assert {tuple(members) for members in tracks["members"].to_pylist()} == {("one", "other")}
+    assert len(tracks) == len(table(clean, "tracks"))
+    assert sorted(table(out, "masks")["mask"].to_pylist()) == sorted(
+        table(clean, "masks")["mask"].to_pylist()
     )
-    assert reelmask("job", "run", job).returncode == 0
+    third = ("third", {"drop": 0.1, "jitter_px": 2.0})
+    assert reelmask("job", "run", members_job(clips, out, one, other, third)).returncode == 0
     assert run_record(out)["frames_predicted"] == 160
+    assert reelmask("verify", out, "--deep").returncode == 0
+
+
+def test_a_fusion_setting_links_again_without_predicting(clips, tmp_path):
+    out = tmp_path / "out"
+    members = [("one", {"jitter_px": 3.0}), ("other", {"seed": 5, "jitter_px": 3.0})]
+    assert reelmask("job", "run", members_job(clips, out, *members)).returncode == 0
+    digest = result_digest(out)
+    strict = members_job(clips, out, *members, tau=0.99)
+    assert reelmask("job", "run", strict).returncode == 0
+    assert run_record(out)["frames_predicted"] == 0 and run_record(out)["videos_linked"] == 8
+    assert result_digest(out) != digest
+    members[1] = ("other", {"seed": 5, "jitter_px": 3.0})
+    assert reelmask("job", "run", members_job(clips, out, *members)).returncode == 0
+    assert result_digest(out) == digest
 
 
 def test_sampling_keeps_the_frame_index_of_the_source(clips, tmp_path):

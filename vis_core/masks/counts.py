@@ -75,12 +75,17 @@ def _join_groups(groups: IntArray, starts: IntArray, last: IntArray) -> IntArray
     if not len(starts):
         return np.zeros(0, np.int64)
     num_groups = last - starts + 1
-    if num_groups.max() == 1:
-        return (groups ^ 16) - 16
-    shift = 5 * (np.arange(len(groups)) - np.repeat(starts, num_groups))
-    values = np.add.reduceat((groups & 0x1F) << np.minimum(shift, 58), starts)
-    sign = np.int64(1) << np.minimum(5 * num_groups - 1, 62)
-    return (values ^ sign) - sign
+    values = ((groups[starts] & 0x1F) ^ 16) - 16
+    long = np.flatnonzero(num_groups > 1)  # few: most differences between runs are small
+    if len(long):
+        counts = num_groups[long]
+        offsets = offsets_of(counts)
+        rank = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+        parts = groups[np.repeat(starts[long], counts) + rank] & 0x1F
+        joined = np.add.reduceat(parts << np.minimum(5 * rank, 58), offsets[:-1])
+        sign = np.int64(1) << np.minimum(5 * counts - 1, 62)
+        values[long] = (joined ^ sign) - sign
+    return values
 
 
 def _undo_differences(values: IntArray, offsets: IntArray) -> IntArray:

@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vis_core import schema
+from vis_core.association.fusion import check_label_maps
+from vis_core.association.label_maps import map_categories, read_label_maps
 from vis_core.failpoints import failpoint
 from vis_core.job import Job, file_metadata
 from vis_core.stages.settle import Settlement
@@ -75,6 +77,16 @@ def categories(job: Job) -> pa.Table:
         for category in member.system.categories(member.predict_config)
     ]
     return pa.Table.from_pylist(rows, schema=schema.CATEGORIES)
+
+
+def check_members_agree(job: Job) -> None:
+    """Members can be fused only if a label means the same to all of them."""
+    if job.fusion is None:
+        return
+    maps = read_label_maps(job.fusion.label_map, [member.name for member in job.members])
+    found = {m.name: m.system.categories(m.predict_config) for m in job.members}
+    named = {name: map_categories(c, maps.get(name, {})) for name, c in found.items() if c}
+    check_label_maps(named)
 
 
 def current_failures(

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vis_core import schema
+from vis_core.association.fusion import FUSION_VERSION
 from vis_core.failpoints import failpoint
-from vis_core.fingerprints import digest_of
+from vis_core.fingerprints import content_of, digest_of, file_digests
 from vis_core.job import Job, Member
 from vis_core.stages.tracks import MemberRows, write_tracks
 from vis_core.store import parts
@@ -65,8 +66,22 @@ def track_key(job: Job, settled: SettledVideo) -> str:
                 }
                 for member in job.members
             ],
+            **fusion_key(job),
         }
     )
+
+
+def fusion_key(job: Job) -> dict[str, Any]:
+    """What decides how members become one result; nothing where there is one member."""
+    if job.fusion is None:
+        return {}
+    return {
+        "fusion": {
+            "version": FUSION_VERSION,
+            "config": content_of(job.fusion, file_digests(job.fusion)),
+            "weights": [member.weight for member in job.members],
+        }
+    }
 
 
 def link_videos(
@@ -79,7 +94,7 @@ def link_videos(
         for settled in batch:
             row = {"video_id": settled.video.video_id, "track_key": track_key(job, settled)}
             members = [member_rows(job, folder, settled, member) for member in job.members]
-            rows.append({**row, **write_tracks(settled.video, members, writer)})
+            rows.append({**row, **write_tracks(settled.video, members, writer, job.fusion)})
         done = [row for row in rows if row["error"] is None]
         name = results_name([row["track_key"] for row in done])
         if done:
@@ -109,6 +124,7 @@ def member_rows(job: Job, folder: Folder, settled: SettledVideo, member: Member)
         member=member.name,
         system=member.system,
         link_config=member.link_config,
+        weight=member.weight,
         tables=functools.partial(_tables, folder, segments),
         cuts=np.unique(np.asarray([cut for s in segments for cut in s.cuts], np.int64)),
         holes=settled.holes(member.name),

@@ -1,6 +1,7 @@
 """When each unit and each link ran, as a file that trace viewers open (Perfetto, chrome://tracing).
 
-Times are the driver's: workers report durations, because clocks of machines differ.
+Times are the driver's: workers report durations, because clocks of machines differ. They count
+from the event `start`, which says when that was.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Trace:
                 self._file = Path(path).open("w")  # noqa: SIM115
             except OSError as error:
                 raise UsageError(f"trace: cannot write {path!r}: {error.strerror}") from error
-            self._file.write("[\n")
+            start = {"name": "start", "ph": "i", "ts": 0, "s": "g", "pid": 0, "tid": 0}
+            start["args"] = {"unix_seconds": time.time()}
+            self._file.write(f"[\n{json.dumps(start)},\n")
 
     def __enter__(self) -> Trace:
         return self

@@ -8,21 +8,32 @@ committed parts or a table somebody brought, is the caller's business.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from vis_core import schema
+from vis_core.association.fusion import FusedTrack, FusionConfig, MemberTrack, fuse_tracks
+from vis_core.association.label_maps import map_track, read_label_maps
 from vis_core.masks import rle
 from vis_core.store.planning import SPAN
 from vis_core.store.results import ResultsWriter
 from vis_core.store.spool import SPOOLED, MaskSpool
-from vis_core.system import System
-from vis_core.types import CarriedMask, FramePrediction, Hole, IntArray, TrackPlan, VideoInfo
+from vis_core.system import Linker, System
+from vis_core.types import (
+    CarriedMask,
+    FloatArray,
+    FramePrediction,
+    Hole,
+    IntArray,
+    TrackPlan,
+    VideoInfo,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,31 +57,124 @@ class MemberRows:
     cuts: IntArray  # frames after which a shot ends, ascending
     holes: Sequence[Hole]  # in order of (window, frame)
     missing: IntArray  # sampled frames that are in a hole, each once
+    weight: float = 1.0  # of its vote in a fusion
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Track:
+    """What a row of `tracks` says besides what follows from the masks."""
+
+    label: int
+    score: float
+    class_scores: FloatArray | None
+    entries: Sequence[tuple[int, float]]
+    members: Sequence[str]
 
 
 def write_tracks(
-    video: VideoInfo, members: Sequence[MemberRows], writer: ResultsWriter
+    video: VideoInfo,
+    members: Sequence[MemberRows],
+    writer: ResultsWriter,
+    fusion: FusionConfig | None = None,
 ) -> dict[str, Any]:
-    """Links one video; whatever its linker does wrong becomes the reason, and writes nothing."""
+    """Links one video; whatever its linker does wrong becomes the reason, and writes nothing.
+
+    With `fusion` the members' tracks become one set; without, there is one member.
+    """
     with MaskSpool() as spool:
         try:
-            plans = link_members(video, members)
-            for _, plan in plans:
-                _check_plan(plan)
-            _gather(video, members, plans, spool)
+            if fusion is None:
+                (rows,) = members
+                tracks = _linked(video, rows, spool)
+            else:
+                tracks = _fused(video, members, fusion, spool)
         except OSError:
             raise
         except Exception as error:
             logger.exception("linking %s failed", video.video_id)
             return {"error": f"{type(error).__name__}: {error}"}
-        num_tracks, num_masks = _write(video, members, plans, spool, writer)
+        missing = {rows.member: rows.missing for rows in members}
+        num_tracks, num_masks = write_spooled(video, tracks, spool, writer, missing)
     return {"num_tracks": num_tracks, "num_masks": num_masks, "error": None}
 
 
-def link_members(video: VideoInfo, members: Sequence[MemberRows]) -> list[tuple[str, TrackPlan]]:
-    """Runs every member's linker; the plans, each with its member's name, best score first."""
-    plans = [(rows.member, plan) for rows in members for plan in _member_plans(video, rows)]
-    return sorted(plans, key=lambda item: -item[1].score)
+def _linked(video: VideoInfo, rows: MemberRows, spool: MaskSpool) -> list[Track]:
+    """One member's tracks, best score first; their masks go to the spool."""
+    plans = sorted(_member_plans(video, rows), key=lambda plan: -plan.score)
+    for plan in plans:
+        _check_plan(plan)
+    _gather(video, rows, plans, spool)
+    return [
+        Track(
+            label=plan.label,
+            score=plan.score,
+            class_scores=plan.class_scores,
+            entries=plan.entries or ((plan.label, plan.score),),
+            members=[rows.member],
+        )
+        for plan in plans
+    ]
+
+
+def _fused(
+    video: VideoInfo, members: Sequence[MemberRows], fusion: FusionConfig, spool: MaskSpool
+) -> list[Track]:
+    """All members' tracks made one set, best score first; their masks go to the spool."""
+    weights = {rows.member: rows.weight for rows in members}
+    maps = read_label_maps(fusion.label_map, weights)
+    candidates = (
+        map_track(track, maps.get(rows.member, {}))
+        for rows in members
+        for track in _candidates(video, rows)
+    )
+    return spool_fused(fuse_tracks(candidates, weights, (video.height, video.width), fusion), spool)
+
+
+def spool_fused(fused_tracks: Iterator[FusedTrack], spool: MaskSpool) -> list[Track]:
+    """Fused tracks, best score first, with their masks put into the spool."""
+    tracks: list[Track] = []
+    for fused in fused_tracks:
+        scores = np.asarray(fused.mask_scores, np.float32)
+        spool.add(
+            pa.table(
+                {
+                    "track": np.full(len(fused.masks), len(tracks), np.int32),
+                    "frame_index": np.asarray(fused.frame_index, np.int32),
+                    "mask": fused.masks,
+                    "score": pa.array(scores, mask=np.isnan(scores)),
+                },
+                schema=SPOOLED,
+            )
+        )
+        tracks.append(
+            Track(
+                label=fused.label,
+                score=fused.score,
+                class_scores=fused.class_scores,
+                entries=fused.entries,
+                members=fused.members,
+            )
+        )
+    return tracks
+
+
+def _candidates(video: VideoInfo, rows: MemberRows) -> Iterator[MemberTrack]:
+    """One member's tracks with their masks, as the fusion takes them: one at a time."""
+    with MaskSpool() as spool:
+        tracks = _linked(video, rows, spool)
+        for position, masks in spool.tracks():
+            track = tracks[position]
+            scores = masks["score"].to_numpy(zero_copy_only=False).astype(np.float32)
+            yield MemberTrack(
+                member=rows.member,
+                track_id=position,
+                label=track.label,
+                score=track.score,
+                class_scores=track.class_scores,
+                frame_index=masks["frame_index"].to_numpy(),
+                masks=masks["mask"].to_pylist(),
+                mask_scores=scores,
+            )
 
 
 def _check_plan(plan: TrackPlan) -> None:
@@ -83,32 +187,32 @@ def _check_plan(plan: TrackPlan) -> None:
 
 
 def _member_plans(video: VideoInfo, rows: MemberRows) -> list[TrackPlan]:
-    """One linker per video, or per shot where it must not link across cuts."""
+    """One linker per video, or per shot where it must not link across cuts.
+
+    Windows overlap, so a shot's rows may come in two of them: its linker stays until the end.
+    """
     predictions = (row for table in rows.tables(None) for row in schema.iter_predictions(table))
-    items = _in_order(_with_shots(predictions, rows.cuts), rows.holes)
-    linker = rows.system.make_linker(rows.link_config)
-    linker.start(video)
-    plans: list[TrackPlan] = []
-    shot: tuple[int, int] | None = None
-    for item in items:
-        if isinstance(item, FramePrediction) and rows.link_config.break_at_cuts:
-            here = (item.window, item.shot or 0)
-            if shot is not None and here[1] != shot[1] and here[0] == shot[0]:
-                plans += linker.finish()
-                linker = rows.system.make_linker(rows.link_config)
-                linker.start(video)
-            shot = here
-        linker.step(item)
-    return plans + linker.finish()
+    linkers: dict[int, Linker] = {}
+    for item in _in_order(_with_shots(predictions, rows.cuts), rows.holes):
+        shot = _shot_of(item, rows.cuts) if rows.link_config.break_at_cuts else 0
+        if shot not in linkers:
+            linkers[shot] = rows.system.make_linker(rows.link_config)
+            linkers[shot].start(video)
+        linkers[shot].step(item)
+    return [plan for shot in sorted(linkers) for plan in linkers[shot].finish()]
+
+
+def _shot_of(item: FramePrediction | Hole, cuts: IntArray) -> int:
+    """A frame's shot is the number of cuts before it."""
+    frame = item.start if isinstance(item, Hole) else item.frame_index
+    return int(np.searchsorted(cuts, frame))
 
 
 def _with_shots(
     predictions: Iterator[FramePrediction], cuts: IntArray
 ) -> Iterator[FramePrediction]:
-    """Numbers the shots: a frame's shot is the number of cuts before it."""
     for prediction in predictions:
-        shot = int(np.searchsorted(cuts, prediction.frame_index))
-        yield dataclasses.replace(prediction, shot=shot)
+        yield dataclasses.replace(prediction, shot=_shot_of(prediction, cuts))
 
 
 def _in_order(
@@ -124,49 +228,45 @@ def _in_order(
     yield from waiting
 
 
-def _write(
+def write_spooled(
     video: VideoInfo,
-    members: Sequence[MemberRows],
-    plans: Sequence[tuple[str, TrackPlan]],
+    tracks: Sequence[Track],
     spool: MaskSpool,
     writer: ResultsWriter,
+    missing: Mapping[str, IntArray],
 ) -> tuple[int, int]:
-    """Writes what was gathered; ids dense by score, tracks without any mask left out."""
+    """Writes what was gathered; ids dense by score, tracks without any mask left out.
+
+    `missing` are each member's frames that are in a hole; a track misses what all of its do.
+    """
     size = (video.height, video.width)
-    missing = {rows.member: rows.missing for rows in members}
-    num_masks, track_rows = 0, []
+    num_masks, rows_of_tracks = 0, []
     for track_id, (position, masks) in enumerate(spool.tracks()):
-        member, plan = plans[position]
-        track_rows.append(
-            _track_row(video, track_id, member, plan, masks["frame_index"], missing[member])
-        )
+        track = tracks[position]
+        lost = functools.reduce(np.intersect1d, [missing[name] for name in track.members])
+        rows_of_tracks.append(_track_row(video, track_id, track, masks["frame_index"], lost))
         writer.add_masks(_mask_rows(video.video_id, track_id, masks, size))
         num_masks += masks.num_rows
-    if track_rows:
-        writer.add_tracks(pa.Table.from_pylist(track_rows, schema=schema.TRACKS))
-    return len(track_rows), num_masks
+    if rows_of_tracks:
+        writer.add_tracks(pa.Table.from_pylist(rows_of_tracks, schema=schema.TRACKS))
+    return len(rows_of_tracks), num_masks
 
 
 def _gather(
-    video: VideoInfo,
-    members: Sequence[MemberRows],
-    plans: Sequence[tuple[str, TrackPlan]],
-    spool: MaskSpool,
+    video: VideoInfo, rows: MemberRows, plans: Sequence[TrackPlan], spool: MaskSpool
 ) -> None:
     """Second pass: feeds the spool with every mask the plans refer to or bring along."""
     size = (video.height, video.width)
-    for rows in members:
-        mine = [(i, plan) for i, (name, plan) in enumerate(plans) if name == rows.member]
-        references, num_found = _References.of(mine), 0
-        if len(references.position):
-            for table in rows.tables(_REFERRED):
-                found = references.taken_from(table)
-                num_found += found.num_rows
-                spool.add(_without_empty(found, size))
-        if num_found != len(references.position):
-            lost = len(references.position) - num_found
-            raise ValueError(f"{lost} references of {rows.member!r} name frames that have no row")
-    for position, (_, plan) in enumerate(plans):
+    references, num_found = _References.of(plans), 0
+    if len(references.position):
+        for table in rows.tables(_REFERRED):
+            found = references.taken_from(table)
+            num_found += found.num_rows
+            spool.add(_without_empty(found, size))
+    if num_found != len(references.position):
+        lost = len(references.position) - num_found
+        raise ValueError(f"{lost} references of {rows.member!r} name frames that have no row")
+    for position, plan in enumerate(plans):
         if plan.carried:
             spool.add(_without_empty(_carried_rows(position, plan.carried), size))
 
@@ -181,17 +281,17 @@ class _References:
     score: np.ndarray  # NaN: the instance's own
 
     @classmethod
-    def of(cls, plans: Sequence[tuple[int, TrackPlan]]) -> _References:
-        frames = [_positions(plan) for _, plan in plans]
+    def of(cls, plans: Sequence[TrackPlan]) -> _References:
+        frames = [_positions(plan) for plan in plans]
         position = np.concatenate(frames) if frames else np.zeros(0, np.int64)
         order = np.argsort(position, kind="stable")
-        sizes = [len(plan.instance) for _, plan in plans]
+        sizes = [len(plan.instance) for plan in plans]
         empty: list[np.ndarray] = [np.zeros(0)]
         return cls(
             position=position[order],
-            instance=np.concatenate([p.instance for _, p in plans] or empty)[order],
-            track=np.repeat([i for i, _ in plans] or np.zeros(0, np.int64), sizes)[order],
-            score=np.concatenate([_scores(p) for _, p in plans] or empty)[order],
+            instance=np.concatenate([plan.instance for plan in plans] or empty)[order],
+            track=np.repeat(np.arange(len(plans)), np.asarray(sizes, np.int64))[order],
+            score=np.concatenate([_scores(plan) for plan in plans] or empty)[order],
         )
 
     def taken_from(self, table: pa.Table) -> pa.Table:
@@ -271,22 +371,16 @@ def _mask_rows(video_id: str, track_id: int, masks: pa.Table, size: tuple[int, i
 
 
 def _track_row(
-    video: VideoInfo,
-    track_id: int,
-    member: str,
-    plan: TrackPlan,
-    frames: pa.ChunkedArray,
-    missing: IntArray,
+    video: VideoInfo, track_id: int, track: Track, frames: pa.ChunkedArray, missing: IntArray
 ) -> dict[str, object]:
     start, stop = frames[0].as_py(), frames[-1].as_py() + 1
-    entries = plan.entries or ((plan.label, plan.score),)
     return {
         "video_id": video.video_id,
         "track_id": track_id,
-        "label": plan.label,
-        "score": plan.score,
-        "class_scores": None if plan.class_scores is None else plan.class_scores.tolist(),
-        "entries": [{"label": label, "score": score} for label, score in entries],
+        "label": track.label,
+        "score": track.score,
+        "class_scores": None if track.class_scores is None else track.class_scores.tolist(),
+        "entries": [{"label": label, "score": score} for label, score in track.entries],
         "start_frame": start,
         "stop_frame": stop,
         "num_frames": len(frames),
@@ -294,5 +388,5 @@ def _track_row(
         "height": video.height,
         "width": video.width,
         "video_num_frames": video.num_frames,
-        "members": [member],
+        "members": list(track.members),
     }
