@@ -211,6 +211,32 @@ def test_a_fusion_setting_links_again_without_predicting(clips, tmp_path):
     assert result_digest(out) == digest
 
 
+def test_members_with_other_labels_need_a_label_map(clips, tmp_path):
+    """Label 1 is a box to one and a disc to the other: their votes must not mix."""
+    truth = json.loads((clips / "truth.json").read_text())
+    swapped = {1: 2, 2: 1}
+    for row in truth["categories"]:
+        row["id"] = swapped[row["id"]]
+    for row in truth["annotations"]:
+        row["category_id"] = swapped[row["category_id"]]
+    (tmp_path / "other.json").write_text(json.dumps(truth))
+    members = [("one", {}), ("other", {"truth": str(tmp_path / "other.json")})]
+    job = members_job(clips, tmp_path / "out", *members)
+    refused = reelmask("job", "run", job)
+    assert refused.returncode == 2 and "label_map=" in refused.stderr
+    (tmp_path / "map.json").write_text(json.dumps({"other": {"1": 2, "2": 1}}))
+    labels = str(tmp_path / "map.json")
+    job = members_job(clips, tmp_path / "out", *members, label_map=labels)
+    done = reelmask("job", "run", job)
+    assert done.returncode == 0, done.stderr
+    assert all(
+        row["members"] == ["one", "other"] for row in table(tmp_path / "out", "tracks").to_pylist()
+    )
+    (tmp_path / "map.json").write_text(json.dumps({"nobody": {"1": 2}}))
+    refused = reelmask("job", "run", job)
+    assert refused.returncode == 2 and "no member is called nobody" in refused.stderr
+
+
 def test_sampling_keeps_the_frame_index_of_the_source(clips, tmp_path):
     out = tmp_path / "out"
     assert label(clips, out, "--every", "3", "--set", "shard_frames=2").returncode == 0
