@@ -12,6 +12,10 @@ FLAGS = {
     "label": {*JOB, "--out", "--replace", "--retry-quarantined", "--json"},
     "plan": {*JOB, "--out", "--json"},
     "link": {"--system", "--out", "--member", "--set", "--runner", "--address", "--json"},
+    "synth": {
+        *("--out", "--videos", "--seed", "--preset", "--frames", "--height", "--width", "--fps"),
+        *("--flow", "--workers", "--json"),
+    },
     "verify": {"--deep", "--json"},
     "gc": {"--json"},
     "explain": {"--json"},
@@ -21,6 +25,7 @@ POSITIONALS = {
     "label": ["inputs"],
     "plan": ["inputs"],
     "link": ["frames"],
+    "synth": [],
     "verify": ["results"],
     "gc": ["results"],
     "explain": ["results", "video"],
