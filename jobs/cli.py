@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from jobs.commands import audit, label, link, plan, synth
+from jobs.commands import audit, eval, export, fuse, label, link, plan, render, synth
 from vis_core import errors
 from vis_core.errors import ReelmaskError
 
-COMMANDS = (label, plan, link, audit, synth)
+COMMANDS = (label, plan, link, fuse, eval, export, render, audit, synth)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,6 +35,8 @@ def add(commands: Any) -> None:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
+    if arguments.per_category and arguments.metric != "ytvis":
+        raise errors.UsageError(f"--per-category: metric {arguments.metric} ignores categories")
     settings: EvalConfig = config.build(EvalConfig, config.parse_assignments(arguments.set))
     found = evaluate(
         checked_path("RESULTS", arguments.results),
@@ -43,8 +45,6 @@ def _eval(arguments: argparse.Namespace) -> int:
         settings,
         progress.for_stderr(),
     )
-    if arguments.per_category and not found.per_category:
-        raise errors.UsageError(f"--per-category: metric {found.metric} ignores categories")
     rows = found.per_category if arguments.per_category else []
     if arguments.json:
         more = {"per_category": rows} if arguments.per_category else {}
@@ -58,18 +58,18 @@ def table(found: Evaluation, categories: Sequence[dict[str, Any]]) -> str:
     """The figures for people; a dash where there was nothing to find."""
     keys = list(found.figures)
     rows = [[str(row["name"]), *(_figure(row[key]) for key in keys)] for row in categories]
-    rows.append(["all" if rows else "", *(_figure(found.figures[key]) for key in keys)])
-    rows.insert(0, ["", *keys])
+    rows = [["", *keys], *rows, ["all", *(_figure(found.figures[key]) for key in keys)]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
-    lines.append(
-        f"{found.metric}: {found.num_videos} videos, {found.num_truths} objects in the truth,"
-        f" {found.num_tracks} tracks"
+    return "\n".join(
+        [
+            *lines,
+            f"{found.metric}: {found.num_videos} videos, {found.num_truths} objects in the truth,"
+            f" {found.num_tracks} tracks",
+        ]
     )
-    return "\n".join(line.strip() if not categories else line for line in lines)
 
 
 def _figure(value: float | None) -> str:

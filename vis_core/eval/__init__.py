@@ -1,0 +1,1 @@
+"""Metrics on tracks and truth: pure functions, one video in memory at a time."""
