@@ -5,6 +5,7 @@ from __future__ import annotations
 from vis_core.config import unknown_name
 from vis_core.errors import UsageError
 from vis_core.system import System
+from vis_core.systems.flow_match import FLOW_MATCH
 from vis_core.systems.idol import IdolLinkConfig, IdolLinker
 from vis_core.systems.instance_flow import InstanceFlowLinkConfig, InstanceFlowLinker
 from vis_core.systems.link_only import link_only
@@ -13,6 +14,7 @@ from vis_core.systems.oracle import ORACLE
 from vis_core.systems.propose_reduce import ProposeReduceLinkConfig, ProposeReduceLinker
 
 _ALL = (
+    FLOW_MATCH,
     link_only("idol", IdolLinkConfig, IdolLinker),
     link_only("instance_flow", InstanceFlowLinkConfig, InstanceFlowLinker),
     link_only("minvis", MinvisLinkConfig, MinvisLinker),
