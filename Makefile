@@ -1,6 +1,7 @@
 # Five commands, the same here and in CI; each sets its environment up by itself.
 # Needed beforehand: python3 (3.11 or newer, with venv), make and git.
-#   make demo    a few small clips, labelled and queried, in seconds
+#   make demo    three clips labelled, drawn and shown as tables, in about a minute;
+#                make demo VIDEO=path takes a video of yours instead of the third
 #   make test    every test but the long kills        make chaos   the long kills
 #   make check   format, lint, types, layout          make bench   measurements
 # Another Python: make PYTHON=/path/to/python3.12 test
@@ -19,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready-dev
-	$(PY) -m tests.support.demo demo-out
+	$(PY) -m jobs.demo demo-out $(if $(VIDEO),--video "$$VIDEO")
 
 test: $(VENV)/.ready-all
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not chaos"
@@ -51,7 +52,7 @@ $(VENV)/.ready-dev: $(VENV)/.uv-$(UV_VERSION) pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-all: $(VENV)/.uv-$(UV_VERSION) pyproject.toml constraints.txt
-	$(INSTALL) -e ".[dev,models,s3]"
+	$(INSTALL) -e ".[dev,models,s3,hota]"
 	@touch $(VENV)/.ready-dev $@
 
 $(VENV)/.uv-$(UV_VERSION):

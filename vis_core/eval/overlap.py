@@ -25,7 +25,7 @@ class Overlaps:
         """Every frame in which both have masks, and the positions of their masks in it."""
         sides = (self.a, self.b)
         sorted_frames = [t.frame_index[o] for t, o in zip(sides, self._orders, strict=True)]
-        frames = np.intersect1d(*sorted_frames)
+        frames = np.intersect1d(sorted_frames[0], sorted_frames[1])
         bounds = [
             np.searchsorted(found, frames, side).tolist()
             for found in sorted_frames
