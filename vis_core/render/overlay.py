@@ -21,7 +21,7 @@ Image = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 _Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 _TINT = 0.45
-_MIN_FONT_PX = 11
+_MIN_FONT_PX = 12
 _FONT_WEIGHT = 600  # semibold: thin letters are lost to compression
 _BLACK: Color = (0, 0, 0)
 
