@@ -33,11 +33,19 @@ _Item: TypeAlias = list[dict[str, Any]] | BaseException | None  # None: no more 
 class Wave:
     """Starts at once; iterate over batches of receipt rows, empty ones when nothing has come."""
 
-    def __init__(self, job: Job, run_id: str, units: Sequence[Unit], profile: Profile) -> None:
+    def __init__(
+        self,
+        job: Job,
+        run_id: str,
+        units: Sequence[Unit],
+        profile: Profile,
+        *,
+        actor: type = ShardActor,
+    ) -> None:
         data_context.configure()
         rows = ray.data.from_arrow([unit_to_row(unit) for unit in units])
         self._dataset = rows.map_batches(
-            ShardActor,
+            actor,
             fn_constructor_kwargs={"job": job, "member": units[0].member, "run_id": run_id},
             batch_size=1,
             batch_format="pyarrow",

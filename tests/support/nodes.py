@@ -44,8 +44,8 @@ def kill_node(cluster: Cluster, number: int = 0) -> None:
 
 @contextlib.contextmanager
 def waiting_run(clips: Path, out: Path, *words: object) -> Iterator[subprocess.Popen[str]]:
-    """The wait model's program as a process of its own; killed if it is still there at the end."""
-    command = [sys.executable, "-m", "tests.support.wait_model", str(clips), str(out)]
+    """The wait model as a process of its own; killed if it is still there at the end."""
+    command = [sys.executable, "-m", "tests.support.program", str(clips), str(out)]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "REELMASK_FAILPOINTS": ""}
     process = subprocess.Popen(
         [*command, *map(str, words)],

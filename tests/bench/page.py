@@ -1,0 +1,145 @@
+"""The page of the benchmarks: what each step's figures look like in one short table."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from typing import Any
+
+Row = tuple[str, str]  # what was measured, and the figure
+
+
+def page(entries: dict[str, Any]) -> str:
+    """Markdown; `entries` as benchmarks.json holds them, by step."""
+    entries = {name: entries[name] for name in ROWS if name in entries}
+    machines = list(dict.fromkeys(entry["machine"] for entry in entries.values()))
+    letters = dict(zip(machines, string.ascii_uppercase, strict=False))
+    lines = [
+        "# Benchmarks",
+        "",
+        "`make bench` writes this page; `python -m tests.bench.run STEP` measures one step again."
+        " Each step is a module of `tests/bench/`, which says what it does. Figures in"
+        " `benchmarks.json`. Ratios: median of interleaved pairs, with the range.",
+        "",
+        *(f"Machine {letters[machine]}: {machine}." for machine in machines),
+        "",
+        "| what | figure | when |",
+        "|---|---|---|",
+    ]
+    for name, entry in entries.items():
+        when = f"{entry['date']}, {letters[entry['machine']]}"
+        lines += [f"| {what} | {figure} | {when} |" for what, figure in ROWS[name](entry["found"])]
+    return "\n".join(lines) + "\n"
+
+
+def _plan(found: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"plan over {found['videos']:,} videos, half of them committed: tables read, subtracted,"
+        " cut, packed",
+        f"{found['seconds_to_plan']} s for {found['units']:,} units",
+    )
+    yield (
+        f"… to the first wave of {found['first_wave_units']:,} units as objects",
+        f"{found['seconds_to_first_wave']} s, peak {found['peak_gb']} GB",
+    )
+
+
+def _memory(found: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"one video of {found['frames']:,} frames with {found['instances']} instances each,"
+        " all processes (PSS)",
+        f"peak {found['peak_mb']} MB, {found['added_mb']} MB above a short video; bound"
+        f" {found['bound_mb']} MB",
+    )
+    yield "… its time", f"{found['seconds']} s in all, {found['link_seconds']} s of it linking"
+
+
+def _decode(found: list[dict[str, Any]]) -> Iterator[Row]:
+    for row in found:
+        yield (
+            f"decoder child ÷ in-process, {row['clip']}",
+            f"{row['child_fps']} ÷ {row['in_process_fps']} frames/s = {_ratio(row)}",
+        )
+
+
+def _pipeline(found: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"inline predict stage ÷ decode alone, {found['frames']} frames of 720p and 540p,"
+        " formula oracle with 10 instances",
+        f"{found['label_fps']} ÷ {found['decode_fps']} frames/s = {_ratio(found)}",
+    )
+
+
+def _ray_pairs(found: dict[str, Any]) -> Iterator[Row]:
+    four, zero, network = found["wait_4_ms"], found["wait_0_ms"], found["network"]
+    one, two = four["ray_1"], four["ray_2"]
+    base = f"{four['inline_fps']} frames/s"
+    yield (
+        f"Ray ÷ inline while all workers are busy, model that waits 4 ms a frame, 360p, units of"
+        f" {found['unit_frames']} frames",
+        f"{one['fps']} frames/s ÷ {base} = {_ratio(one)}",
+    )
+    yield "… 2 actors ÷ twice inline", f"{two['fps']} frames/s ÷ twice {base} = {_ratio(two)}"
+    yield (
+        "… model that waits 0 ms",
+        f"{zero['ray_1']['fps']} ÷ {zero['inline_fps']} frames/s = {_ratio(zero['ray_1'])}",
+    )
+    yield (
+        "… small real network: CPU time of all processes per frame",
+        f"{network['ray_cpu_ms']} ÷ {network['inline_cpu_ms']} ms = {_ratio(network)}",
+    )
+    yield (
+        "… before that, with 2 actors",
+        f"{two['session_seconds']} s for Ray to start, {two['first_unit_seconds']} s from the plan"
+        f" to the first unit, {two['ramp_seconds']} s until both were at work",
+    )
+
+
+def _ray_rivals(found: dict[str, Any]) -> Iterator[Row]:
+    ours, plain, tuned = (found[name] for name in ("ours", "plain", "tuned"))
+    for key, where in (("fps", "from call to return"), ("middle_fps", "middle 60 % of the frames")):
+        yield (
+            f"reelmask ÷ plain Ray Data, {where}; {found['videos']} videos of 720p,"
+            f" {found['accelerators']} accelerators that take 4 ms a frame",
+            f"{ours[key]} ÷ {plain[key]} frames/s = {_ratio(found['over_plain'][key])}",
+        )
+        yield (
+            "… ÷ tuned Ray Data",
+            f"{ours[key]} ÷ {tuned[key]} frames/s = {_ratio(found['over_tuned'][key])}",
+        )
+
+
+def _ray_receipts(found: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"{found['receipts']:,} receipts through the driver",
+        f"{found['receipts_per_second']} a second; {found['start_mb']} MB at the start,"
+        f" {found['max_mb']} MB at most, {found['bytes_per_receipt']} bytes more per receipt",
+    )
+
+
+def _ray_scaling(found: list[dict[str, Any]]) -> Iterator[Row]:
+    for row in found:
+        yield (
+            f"{row['workers']} waiting worker{'s' if row['workers'] > 1 else ''}, units of"
+            f" {row['unit_seconds']} s",
+            f"{row['fps']} frames/s, efficiency {row['efficiency']}; driver {row['driver_cpu']}"
+            f" cores, {row['driver_mb']} MB; all {row['processes']} processes {row['all_cpu']}"
+            f" cores, {row['all_pss_mb']} MB",
+        )
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    low, high = row["ratio_range"]
+    return f"{row['ratio']} ({low} to {high})"
+
+
+ROWS = {
+    "plan": _plan,
+    "memory": _memory,
+    "decode": _decode,
+    "pipeline": _pipeline,
+    "ray_pairs": _ray_pairs,
+    "ray_rivals": _ray_rivals,
+    "ray_receipts": _ray_receipts,
+    "ray_scaling": _ray_scaling,
+}
