@@ -119,6 +119,7 @@ def label(
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
+                start_new_session=True,  # a share of the CPUs of its own, as Ray's workers have
             )
         try:
             samples = _samples(process, look)

@@ -1,4 +1,4 @@
-"""Matching by mask overlap (spec_uvo 4): which detections count, and which track takes which.
+"""Matching by mask overlap (spec_uvo 4): what counts, which track takes what, who stays.
 
 N tracks, M detections of a frame. Every comparison with a threshold is strict: an overlap of
 exactly 0.5 is no match, and one of exactly 0.7 suppresses nothing.

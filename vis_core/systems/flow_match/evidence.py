@@ -72,24 +72,30 @@ def gather(
         if offset in views
     }
     background = median([layers[o] for o in layers if abs(o) in far])
-    sides = [[layers[o] for o in layers if abs(o) in near and o * s > 0] for s in (-1, 1)]
-    sides = [side for side in sides if side]
-    if background is None or not sides:
+    nearby = {o: beyond(color, layers[o]) for o in layers if abs(o) in near}
+    if background is None or not nearby:
         return None
     change = beyond(color, background)
     limit = cv2.convertScaleAbs(_most(background), alpha=_BRIGHT_FRAC, beta=float(min_change))
-    differs = _least([_largest([beyond(color, layer) for layer in side]) for side in sides])
     changed = (change >= limit) & (speed >= min_motion_px)
     changed &= ~((change < _SHADOW_CHANGE) & _is_shadow(color, background))
     nearest = [layers[o] for o in (-near[0], near[0]) if o in layers]
     return Evidence(
         color=color,
         changed=changed,
-        fresh=changed & (differs >= _NEAR_CHANGE),
+        fresh=changed & (_on_both_sides(nearby) >= _NEAR_CHANGE),
         recent=_least([_most(cv2.absdiff(color, layer)) for layer in nearest]),
         contrast=np.divide(change, limit, dtype=np.float32),
         speed=speed,
     )
+
+
+def _on_both_sides(nearby: Mapping[int, Image]) -> Image:
+    """Difference from some row before and some row after; at the ends of a shot, from every row."""
+    before, after = ([image for o, image in nearby.items() if o * s > 0] for s in (-1, 1))
+    if before and after:
+        return _least([_largest(before), _largest(after)])
+    return _least(before or after)
 
 
 def _offsets(parts: Sequence[float], reach: int) -> list[int]:

@@ -29,9 +29,9 @@ from vis_core.video import shots
 CELL_PX = 4
 
 _STIR_FRAC = 3 / 24  # of the reach: motion within so many rows counts, for a thrown ball stands
-# A cut is where the flow leaves more than this unexplained: so many grey levels on average, and such
-# a part of the picture's contrast. Within shots it is under 0.1, or 0.3 with 12 frames left out;
-# between unrelated pictures it is 1.
+# A cut is where the flow leaves more than this unexplained: so many grey levels on average, and
+# such a part of the picture's contrast. Within shots that is under 0.1, or 0.3 with 12 frames left
+# out; between unrelated pictures it is 1 and more.
 _UNEXPLAINED, _UNEXPLAINED_FRAC = 4.0, 0.6
 _MARGIN_PX = 16  # looked at around what moves
 _CLOSE_PX = 7  # gaps in the foreground up to this width are bridged

@@ -99,7 +99,7 @@ class _Unit(NamedTuple):
 
 
 _LINK = _Unit(0.6, 0.2, 0.8)  # between superpixels
-_MERGE = _Unit(1.5, 0.6, 1.2)  # between grown regions
+_MERGE = _Unit(2.0, 0.65, 1.25)  # between grown regions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
