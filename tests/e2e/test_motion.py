@@ -15,7 +15,7 @@ from tests.support.results import result_digest, table
 from vis_core.masks import rle
 from vis_core.systems.flow_match import FLOW_MATCH
 
-NUM_FRAMES = 45
+NUM_FRAMES = 36
 SIZE = (180, 320)
 
 
@@ -51,7 +51,7 @@ def test_jumping_children_are_found_and_the_still_room_is_not(whole):
     found = np.zeros(SIZE, int)
     for row in rows:
         found += rle.decode([item["mask"] for item in row["instances"]], SIZE).any(axis=0)
-    assert (found > 0.7 * NUM_FRAMES).sum() > 500, "where a child is nearly always"
+    assert (found > NUM_FRAMES / 2).sum() > 2000, "where a child is more often than not"
     assert found[:, 200:].sum() < 0.01 * found.sum()
 
 

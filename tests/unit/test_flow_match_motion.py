@@ -256,6 +256,14 @@ def test_a_picture_without_texture_has_not_moved():
     assert np.array_equal(found, np.eye(3))
 
 
+def test_a_flow_that_no_camera_gives_is_no_camera_motion():
+    """Everything runs to one point: that cannot be undone, and nothing may be laid over it."""
+    gray = np.random.default_rng(0).integers(0, 256, (64, 96), np.uint8)
+    rows, columns = np.indices(gray.shape, np.float32)
+    flow = np.stack([30 - columns, 20 - rows], axis=2)
+    assert np.array_equal(fit_camera(gray, flow), np.eye(3))
+
+
 @pytest.mark.parametrize("num", range(1, 10))
 def test_the_median_is_numpys(num):
     layers = np.random.default_rng(num).integers(0, 256, (num, 7, 9, 3), np.uint8)

@@ -15,12 +15,13 @@ _MIN_TEXTURE = 1e-3  # of the strongest; below, flow is guessed from the surroun
 _MIN_POINTS = 12
 _NUM_ROUNDS = 8
 _NOISE_PX = 0.1  # disagreement that is not taken as motion
+_MAX_SCALE = 2.0  # change of area from one frame to the next that is no failure of the fit
 
 
 def fit_camera(gray: npt.NDArray[np.uint8], flow: Float32) -> Affine:
     """Least squares in which points count the less the more they disagree (Geman-McClure).
 
-    `flow` is (h, w, 2). A picture without texture has not moved.
+    `flow` is (h, w, 2). A picture without texture has not moved, nor one that no camera explains.
     """
     x, y = _textured_points(gray)
     if len(x) < _MIN_POINTS:
@@ -41,7 +42,8 @@ def fit_camera(gray: npt.NDArray[np.uint8], flow: Float32) -> Affine:
     camera = np.eye(3)
     camera[:2, :2] += solution[:2].T / scale
     camera[:2, 2] = solution[2]
-    return camera
+    sound = 1 / _MAX_SCALE < np.linalg.det(camera) < _MAX_SCALE
+    return camera if sound else np.eye(3)
 
 
 def camera_flow(camera: Affine, shape: tuple[int, int], step: float) -> Float32:

@@ -142,20 +142,20 @@ def _whole_numbers(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _frames_of(first_frame: int, rows: pa.Table, size: rle.Size) -> Iterator[FrameMasks]:
-    ranks = rows["frame_index"].to_numpy().astype(np.int64)
-    frames, tracks = np.divmod(ranks, _MAX_TRACKS)
+    frames, tracks = np.divmod(rows["frame_index"].to_numpy().astype(np.int64), _MAX_TRACKS)
     texts = [text for chunk in rows["mask"].chunks for text in binary_values(chunk)]
-    try:
-        masks = rle.validate_counts(texts, size)
-    except ValueError as error:
-        raise UsageError(f"frames from {first_frame}: {error}") from error
     scores = rows["score"].to_pylist()
     starts = np.flatnonzero(np.diff(frames, prepend=-1))
     stops = np.append(starts[1:], len(frames))
     for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        frame_index = first_frame + int(frames[start])
+        try:
+            masks = rle.validate_counts(texts[start:stop], size)
+        except ValueError as error:
+            raise UsageError(f"frame {frame_index}: {error}") from error
         yield FrameMasks(
-            frame_index=first_frame + int(frames[start]),
+            frame_index=frame_index,
             track_ids=tracks[start:stop].tolist(),
             scores=scores[start:stop],
-            masks=masks[start:stop],
+            masks=masks,
         )

@@ -30,7 +30,7 @@ _NEAR_CHANGE = 8  # grey levels of difference from the near rows
 _SHADOW_CHANGE = 60  # a larger change is no shadow
 _SHADOW_RATIO = (70, 132)  # brightness left in a shadow, in 1/128
 _SHADOW_TINT = 8  # … the same in all three colours, but for this much
-_NOISE_PX = np.ones((3, 3), np.uint8)
+_NEXT_PIXELS = np.ones((3, 3), np.uint8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,8 +136,8 @@ def beyond(color: Image, other: Image) -> Image:
 
     So a misalignment of a pixel is no change, whatever the texture.
     """
-    above = cv2.subtract(color, cv2.dilate(other, _NOISE_PX))
-    below = cv2.subtract(cv2.erode(other, _NOISE_PX), color)
+    above = cv2.subtract(color, cv2.dilate(other, _NEXT_PIXELS))
+    below = cv2.subtract(cv2.erode(other, _NEXT_PIXELS), color)
     return _most(cv2.max(above, below))
 
 

@@ -4,8 +4,8 @@ A pixel belongs to a moving object if it looks unlike the temporal median of the
 laid on one another by the camera's motion, and the flow there is not the camera's. What is found
 in a row depends on the rows within `reach` of it alone, and on nothing across a cut.
 
-h x w the picture: a frame made small. hc x wc cells of 4 x 4 of its pixels, the resolution at
-which the flow is computed.
+h x w the picture: a frame made small. hc x wc cells of 4 x 4 of its pixels, in which motion is
+compared.
 """
 
 from __future__ import annotations
