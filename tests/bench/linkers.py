@@ -1,6 +1,6 @@
 """How well the linkers follow objects when everything before them is known: writes docs/linkers.md.
 
-    python -m tests.bench.linkers [--clips 40]
+    python -m tests.bench.linkers [--clips 30]
 
 Rows come from the truth of synthetic clips, without a pixel drawn or a network run, and from the
 masklets of a real video. The figures are the same on every machine.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -101,7 +102,7 @@ def _followed(clips: Clips) -> list[list[str]]:
 
 
 def _followed_by(name: str, clips: Clips, rows: dict[str, Rows]) -> list[str]:
-    """One line: objects that can be followed, those that are, AP75 on them, and why not the rest."""
+    """One line: how many can be followed, how many are, AP75 on them, and why not the others."""
     rules: collections.Counter[str] = collections.Counter()
     chosen, num_objects, num_right, num_lucky = [], 0, 0, 0
     for truth, found in _pairs(clips, rows, name):
@@ -119,7 +120,7 @@ def _followed_by(name: str, clips: Clips, rows: dict[str, Rows]) -> list[str]:
                 num_right += [(k, frame) for frame in expected] in followed
         if objects:
             chosen.append(only_objects(truth, found, objects))
-    why = "; ".join(f"{count} {rule}" for rule, count in rules.most_common())
+    why = "; ".join(f"{rule}: {count}" for rule, count in rules.most_common())
     ap75 = ap_of(chosen, clips.labels)["AP75"]
     followable = num_objects - rules.total()
     return [
@@ -127,7 +128,7 @@ def _followed_by(name: str, clips: Clips, rows: dict[str, Rows]) -> list[str]:
         f"{followable} of {num_objects}",
         str(num_right),
         f"{ap75:.1f}",
-        why + (f" ({num_lucky} of them kept their ids all the same)" if num_lucky else ""),
+        why + (f"; followed all the same: {num_lucky}" if num_lucky else ""),
     ]
 
 
@@ -144,7 +145,7 @@ def _noise(clips: Clips) -> list[list[str]]:
         line = [level]
         for name in (*FOLLOWABLE, GREEDY):
             if only_embeddings and name not in OF_EMBEDDINGS:
-                line.append(table[0][len(line)])
+                line.append("")
                 continue
             mine = proposed_rows(clips, **noise) if name == "propose_reduce" else rows
             pairs = _pairs(clips, mine, name)
@@ -202,9 +203,7 @@ def _masklets(path: Path) -> list[list[str]]:
     for name in ("flow_match", "instance_flow", "idol", "minvis"):
         found = linked(released(name), rows, masklets.video)
         followed = objects_followed(found, truth)
-        links = [
-            a == b for taken in followed for (a, _), (b, _) in zip(taken, taken[1:], strict=False)
-        ]
+        links = [a == b for taken in followed for (a, _), (b, _) in itertools.pairwise(taken)]
         figures, switches = ap_of([(truth, found)], None), _switches([(truth, found)])
         lines.append(
             [
@@ -275,7 +274,7 @@ def page(num_clips: int, folder: Path) -> str:
             " themselves. The flow is zero, and so is the instance flow to the first and the last"
             " three rows. Embeddings are made from the masks: random Fourier features, 256 values"
             " of length 8, of centroid and size, so that the cosine of two masks falls to 0.6 at"
-            " a distance of 0.15 √(height × width) or a factor of 1.65 in length. propose_reduce"
+            " a distance of 0.15 sqrt(height x width) or a factor of 1.65 in length. propose_reduce"
             " needs sequences and has nothing to link. The balls move by more than their size"
             " from one row to the next: what links by overlap loses them, and is right where it"
             " does link.",
@@ -297,7 +296,7 @@ def page(num_clips: int, folder: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=40, help="of each preset")
+    parser.add_argument("--clips", type=int, default=30, help="of each preset")
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         text = page(given.clips, Path(folder))

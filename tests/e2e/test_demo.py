@@ -21,7 +21,7 @@ from vis_core.data.synth.config import SynthConfig
 SMALL = """
 from jobs import demo
 demo.CLIPS = tuple(
-    clip._replace(config=type(clip.config)(preset=clip.config.preset, height=144, width=256))
+    clip._replace(config=type(clip.config)(preset=clip.config.preset, height=96, width=160))
     for clip in demo.CLIPS
 )
 """
@@ -31,7 +31,7 @@ demo.CLIPS = tuple(
 def small(monkeypatch):
     """The demo's clips, a sixth of their size and none longer than 36 frames."""
     clips = [
-        clip._replace(config=SynthConfig(preset=clip.config.preset, height=144, width=256))
+        clip._replace(config=SynthConfig(preset=clip.config.preset, height=96, width=160))
         for clip in demo.CLIPS
     ]
     monkeypatch.setattr(demo, "CLIPS", tuple(clips))

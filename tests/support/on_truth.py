@@ -57,7 +57,7 @@ class Clips:
 def make_clips(folder: Path, preset: str, seed: int, num_videos: int) -> Clips:
     """Clips of consecutive seeds; their truth file lies in the folder."""
     config = SynthConfig(preset=preset)
-    path = folder / f"{preset}-{seed}.json"
+    path = folder / f"{preset}-{seed}-{num_videos}.json"
     path.write_text(json.dumps(generate_truth_file(config, seed, num_videos)))
     file = TruthFile(str(path))
     return Clips(
@@ -140,18 +140,26 @@ def key_frames(num_frames: int, num_keys: int) -> list[int]:
 
 
 def proposed_rows(clips: Clips, num_keys: int = 5, **settings: Any) -> dict[str, Rows]:
-    """Propose-Reduce's front end: what a key frame shows becomes a sequence over all frames.
-
-    So an object is proposed once for each key frame that it is seen in, each time with mistakes of
-    its own, and never if it is seen in none.
-    """
+    """Propose-Reduce's front end: each key frame has mistakes of its own in all of the clip."""
     runs = [oracle_rows(clips, seed=k, proposals=True, **settings) for k in range(num_keys)]
-    found = {}
-    for name, truth in clips.truths.items():
-        keys = key_frames(truth.tracks.video.num_frames, num_keys)
-        parts = [_sequences(runs[k][name], keys[k], k * _SEQUENCES) for k in range(num_keys)]
-        found[name] = [shuffled(_joined(rows)) for rows in zip(*parts, strict=True)]
-    return found
+    return {
+        name: as_sequences(
+            [run[name] for run in runs], key_frames(truth.tracks.video.num_frames, num_keys)
+        )
+        for name, truth in clips.truths.items()
+    }
+
+
+def as_sequences(runs: Sequence[Rows], keys: Sequence[int]) -> Rows:
+    """What a run has in its key frame becomes a sequence over all frames; the rest is not proposed.
+
+    So an object is proposed once for each key frame that it is seen in.
+    """
+    parts = [
+        _sequences(rows, key, number * _SEQUENCES)
+        for number, (rows, key) in enumerate(zip(runs, keys, strict=True))
+    ]
+    return [shuffled(_joined(rows)) for rows in zip(*parts, strict=True)]
 
 
 def _sequences(rows: Rows, key: int, first: int) -> Iterator[FramePrediction]:
@@ -159,6 +167,7 @@ def _sequences(rows: Rows, key: int, first: int) -> Iterator[FramePrediction]:
     for row in rows:
         assert row.proposals is not None
         mine = chosen(row, np.flatnonzero(np.isin(row.proposals, rows[key].proposals)))
+        assert mine.proposals is not None
         yield dataclasses.replace(mine, proposals=mine.proposals + first)
 
 
