@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from jobs import cli
 from tests.support.clips import write_clips
@@ -20,6 +21,8 @@ from tests.support.results import reelmask, table
 from vis_core import errors, schema
 from vis_core.masks import rle
 from vis_core.render.palette import track_color
+from vis_core.video.reader import VideoReader
+from vis_core.video.sources import expand_inputs
 
 
 def render(results, out, *more) -> int:
@@ -121,22 +124,21 @@ def test_each_mask_has_its_tracks_colour_where_it_is(tmp_path):
     after = decoded(tmp_path / "overlays" / "clip_0000.mp4").astype(int)
     rows = table(out, "masks").to_pylist()
     masks = rle.decode([row["mask"] for row in rows], size).view(np.uint8)
-    checked = 0
+    shares = []
     for frame in range(12):
         mine = [i for i, row in enumerate(rows) if row["frame_index"] == frame]
         covered = masks[mine].sum(axis=0).astype(np.uint8)
         for i in mine:
             inner = cv2.erode(masks[i] * (covered == 1), np.ones((9, 9))) > 0
-            inner[:40] = inner[-4:] = False  # labels may lie there
             if inner.sum() > 400:
                 color = np.array(track_color("clip_0000", rows[i]["track_id"]))
                 tint = after[frame][inner] - 0.55 * before[frame][inner]
-                assert np.abs(np.median(tint, axis=0) - 0.45 * color).max() < 12
-                checked += 1
+                shares.append((np.abs(tint - 0.45 * color).max(axis=1) < 20).mean())
         far = cv2.dilate(covered, np.ones((61, 61))) == 0  # beyond outlines and labels
         assert far.sum() > 1000
         assert np.abs(before[frame][far] - after[frame][far]).mean() < 4
-    assert checked > len(rows) / 2
+    assert len(shares) > len(rows) / 2
+    assert min(shares) > 0.3 and np.mean(shares) > 0.7  # the rest lies under labels
 
 
 def test_same_rows_same_file_however_they_are_stored(results, overlays, tmp_path):
@@ -194,6 +196,28 @@ def test_odd_sizes_and_other_heights(tmp_path, height, shown):
     assert render(source, tmp_path / "out", "--height", height) == 0
     frames = decoded(tmp_path / "out" / "odd.mp4")
     assert frames.shape == (60, *shown, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1)])
+def test_frames_too_small_for_h264_are_drawn_larger(tmp_path, size):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for frame in range(3):
+        Image.new("RGB", size[::-1]).save(folder / f"{frame:03d}.png")
+    (source,) = expand_inputs([str(folder)], {})
+    with VideoReader() as reader:
+        video = reader.probe(source)
+    results = handmade(tmp_path / "results", [video], [(video.video_id, 0, 1, True)])
+    assert render(results, tmp_path / "out") == 0
+    (path,) = (tmp_path / "out").iterdir()
+    assert decoded(path).shape == (3, max(2, size[0]), max(2, size[1]), 3)
+
+
+def test_what_h264_cannot_have_is_skipped(clips, tmp_path, capsys):
+    video = dataclasses.replace(probe(clips / "clip_0000.mp4"), height=2, width=64)
+    source = handmade(tmp_path / "results", [video], [("clip_0000", 0, 0, True)])
+    assert render(source, tmp_path / "out", "--height", 4000) == errors.EXIT_QUARANTINE
+    assert "128000x4000 pixels, and H.264 takes 16384 on a side" in capsys.readouterr().out
 
 
 def test_names_and_scores_stand_on_the_labels(results, tmp_path):

@@ -153,3 +153,10 @@ def test_a_table_of_another_kind_is_named(tmp_path):
     write(tmp_path, "x.parquet", pa.table({"video_id": ["a"]}))
     with pytest.raises(UsageError, match=r"x.parquet has no column 'track_id'"):
         groups(tmp_path, {"a"})
+
+
+def test_columns_of_other_types_are_named_with_their_file(tmp_path):
+    rows = pa.table({"video_id": ["a"], "track_id": ["one"], "frame_index": [0], "mask": [b"0"]})
+    write(tmp_path, "x.parquet", rows)
+    with pytest.raises(UsageError, match=r"masks/x.parquet cannot be read: .*'one'"):
+        list(groups(tmp_path, {"a"}).tables("a"))

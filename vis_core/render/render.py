@@ -33,6 +33,7 @@ MIN_HEIGHT, MAX_HEIGHT = 64, 4320
 _BATCH_BYTES = 64 << 20
 _MAX_BATCH = 8
 _MIN_FPS, _MAX_FPS = 0.5, 240.0  # what players take
+_MAX_SIDE_PX = 16384  # of x264
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +78,7 @@ def render(
         _write_all(source, folder, height, report, progress)
     finally:
         progress.end()
+    report.skipped = dict(sorted(report.skipped.items()))
     report.seconds = time.monotonic() - started
     return report
 
@@ -106,10 +108,15 @@ def overlay_path(out: str | Path, video_id: str) -> Path:
 
 
 def shown_size(video: VideoInfo, height: int | None) -> rle.Size:
-    """Size of the drawn pictures: the video's, or one of this height."""
-    if height is None:
-        return video.height, video.width
-    return height, max(2, round(video.width * height / video.height))
+    """Size of the drawn pictures: the video's, or one of this height; one that H.264 can have."""
+    height = height or video.height
+    size = max(2, height), max(2, round(video.width * height / video.height))
+    if max(size) > _MAX_SIDE_PX:
+        raise SourceError(
+            f"the overlay would have {size[1]}x{size[0]} pixels, and H.264 takes {_MAX_SIDE_PX} on"
+            " a side; a smaller --height helps"
+        )
+    return size
 
 
 def overlays(

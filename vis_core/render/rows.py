@@ -1,8 +1,8 @@
 """Rows of `tracks` and `masks` by video, and the masks of a video by frame, in bounded memory.
 
 Results are sorted by track, and pictures come by frame: the masks pass through the spool, which
-sorts on disk what is more than its run. So memory holds two runs of the spool, one row group, and
-the masks of 64 frames, whatever the length of the video.
+sorts on disk what is more than its run. So memory holds the spool's, one row group, and the masks
+of 64 frames, whatever the length of the video.
 """
 
 from __future__ import annotations
@@ -72,8 +72,10 @@ class RowGroups:
             self._held = None  # not two at once
             with self._open(place[0]) as file:
                 there = [name for name in self._kind.names if name in file.schema_arrow.names]
-                table = file.read_row_group(place[1], columns=there)
-            self._held = place, schema.conform_table(table, self._kind)
+                table = schema.conform_table(
+                    file.read_row_group(place[1], columns=there), self._kind
+                )
+            self._held = place, table
         return self._held[1]
 
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 
 from vis_core.errors import ReelmaskError
 from vis_core.render.overlay import Image
-from vis_core.render.render import Style, overlays, shown_size
+from vis_core.render.render import Style, overlays
 from vis_core.render.source import RenderSource
 from vis_core.types import VideoInfo
 from vis_core.video.reader import VideoReader
@@ -42,8 +42,8 @@ def strip_of(
 ) -> Strip:
     """Moments of a video in which much is seen, spread over its length."""
     frames = _moments(source, video, num)
-    height = min(_TILE[0], round(_TILE[1] * video.height / video.width))
-    size = shown_size(video, max(2, height))
+    scale = min(_TILE[0] / video.height, _TILE[1] / video.width)
+    size = max(2, round(scale * video.height)), max(2, round(scale * video.width))
     drawn = overlays(source, video, reader, size, frames=frames, style=_STYLE)
     return Strip(caption=caption, pictures=[image for _, image in drawn])
 
