@@ -115,7 +115,7 @@ def _check(height: int, width: int, fps: float, crf: int, gop: int) -> None:
 
 
 def _add_stream(container: Any, height: int, width: int, rate: Fraction, crf: int, gop: int) -> Any:
-    options = {"preset": _PRESET, "crf": str(crf), "threads": "1"}
+    options = {"preset": _PRESET, "crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
     stream = container.add_stream("libx264", rate=rate, options=options)
     stream.height, stream.width = height + height % 2, width + width % 2
     stream.pix_fmt = "yuv420p"
