@@ -52,7 +52,7 @@ $(VENV)/.ready-dev: $(VENV)/.uv-$(UV_VERSION) pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-all: $(VENV)/.uv-$(UV_VERSION) pyproject.toml constraints.txt
-	$(INSTALL) -e ".[dev,models,s3,hota]"
+	$(INSTALL) -e ".[dev,train,s3,hota]"
 	@touch $(VENV)/.ready-dev $@
 
 $(VENV)/.uv-$(UV_VERSION):

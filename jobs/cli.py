@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from jobs.commands import audit, eval, export, fuse, label, link, plan, render, synth
+from jobs.commands import audit, eval, export, fuse, label, link, plan, render, synth, train
 from vis_core import errors
 from vis_core.errors import ReelmaskError
 
-COMMANDS = (label, plan, link, fuse, eval, export, render, audit, synth)
+COMMANDS = (label, plan, link, fuse, eval, export, render, audit, synth, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,8 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     level = logging.DEBUG if os.environ.get("REELMASK_DEBUG") else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
-    for library in ("aiobotocore", "botocore", "s3fs"):
-        logging.getLogger(library).setLevel(logging.WARNING)  # they tell of every login
+    for library in ("aiobotocore", "botocore", "s3fs", "matplotlib"):
+        # They tell of every login, and of every font.
+        logging.getLogger(library).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:

@@ -22,13 +22,13 @@ _MEMBER_KEYS = ("name", "system", "settings", "weight")
 def read_job_file(path: str) -> tuple[Job, str]:
     """The job and its runner; every mistake in the file is named with its key."""
     try:
-        return _job_of(_load(path))
+        return _job_of(load_yaml(path))
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def _job_of(values: Mapping[str, Any]) -> tuple[Job, str]:
-    _check_keys("key", values, _KEYS)
+    check_keys("key", values, _KEYS)
     for key in ("inputs", "out"):
         if key not in values:
             raise UsageError(f"{key!r} is missing")
@@ -47,7 +47,7 @@ def _job_of(values: Mapping[str, Any]) -> tuple[Job, str]:
     return job, runner
 
 
-def _load(path: str) -> Mapping[str, Any]:
+def load_yaml(path: str) -> Mapping[str, Any]:
     try:
         file = Path(path)
         if file.stat().st_size > MAX_BYTES:
@@ -79,7 +79,7 @@ def _mapping(what: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _check_keys(what: str, values: Mapping[str, Any], legal: Sequence[str]) -> None:
+def check_keys(what: str, values: Mapping[str, Any], legal: Sequence[str]) -> None:
     for key in values:
         if key not in legal:
             raise UsageError(unknown_name(what, key, legal))
@@ -110,7 +110,7 @@ def _members(values: Mapping[str, Any]) -> list[MemberSpec]:
 
 def _member(value: Any) -> MemberSpec:
     entry = _mapping("each member", value)
-    _check_keys("member key", entry, _MEMBER_KEYS)
+    check_keys("member key", entry, _MEMBER_KEYS)
     if "system" not in entry:
         raise UsageError(f"each member needs a 'system', got {brief(value)}")
     return MemberSpec(

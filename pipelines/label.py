@@ -28,7 +28,7 @@ from vis_core.video.reader import probing
 
 logger = logging.getLogger(__name__)
 
-WAVE_UNITS = 20_000  # a million rows in one Dataset cost half a minute and a gigabyte
+WAVE_UNITS = 5_000  # Ray Data keeps some 60 kB per row in the driver until a wave is done
 
 
 def run_ray(job: Job, progress: Progress | None = None, *, address: str | None = None) -> RunReport:

@@ -11,6 +11,10 @@ from tests.support.clips import write_clips
 
 REPO = Path(__file__).parents[1]
 
+# Tests run side by side, and start programs that compute: with a thread per core in each, they
+# wait for each other several times as long as they work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

@@ -128,6 +128,72 @@ def _ray_scaling(found: list[dict[str, Any]]) -> Iterator[Row]:
         )
 
 
+def _synth(found: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"`reelmask synth`, {found['videos']} clips of {found['frames']} frames, 360 x 640,"
+        f" `{found['preset']}`, {found['workers']} processes",
+        f"{found['seconds']} s",
+    )
+
+
+def _motion(found: list[dict[str, Any]]) -> Iterator[Row]:
+    for row in found:
+        low, high = row["fps_range"]
+        yield (
+            f"`flow_match` with its motion front end, {row['clip']}, {row['masks']} masks a frame,"
+            " decoding left out",
+            f"{row['fps_per_core']} ({low} to {high}) frames/s a core",
+        )
+
+
+def _link_flow_match(found: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"`flow_match` linker, 720p, {found['tracks']} tracks, {found['instances']} instances a"
+        " frame, one core ÷ plain loops",
+        f"{found['fps']} ÷ {found['reference_fps']} frames/s = {found['ratio']}",
+    )
+
+
+def _link_idol_minvis(found: list[dict[str, Any]]) -> Iterator[Row]:
+    for row in found:
+        low, high = row["fps_range"]
+        yield (
+            f"`{row['linker']}` linker, {row['instances']} instances a frame, one core ÷ plain"
+            " loops",
+            f"{row['fps']} ({low} to {high}) ÷ {row['reference_fps']} frames/s = {row['ratio']}",
+        )
+
+
+def _link_sequences(found: dict[str, Any]) -> Iterator[Row]:
+    for name in ("sequence_nms", "sequence_nms_large"):
+        row = found[name]
+        yield (
+            f"sequence NMS, {row['sequences']} sequences of {row['frames']} frames, 720p, masks"
+            f" {row['sides_px'][0]} to {row['sides_px'][1]} px wide, one core; plain loops ÷ ours",
+            f"{row['reference_seconds']} ÷ {row['seconds']} s = {row['ratio']}",
+        )
+    row = found["instance_flow"]
+    yield (
+        f"`instance_flow` linker, {row['instances']} instances a frame, one core ÷ plain loops",
+        f"{row['fps']} ÷ {row['reference_fps']} frames/s = {row['ratio']}",
+    )
+    row = found["fusion"]
+    yield (
+        f"fusion of {row['members']} members with {row['tracks_per_member']} tracks each, 720p",
+        f"{row['ms_per_fused_mask']} ms a fused mask",
+    )
+
+
+def _evaluate(found: list[dict[str, Any]]) -> Iterator[Row]:
+    for row in found:
+        yield (
+            f"YouTube-VIS metrics of {row['videos']} videos ({row['objects']} objects,"
+            f" {row['lines']} lines and {row['labels']} categories in each; a file of"
+            f" {row['json_mb']} MB); plain loops ÷ ours",
+            f"{row['reference_seconds']} ÷ {row['seconds']} s = {row['ratio']}",
+        )
+
+
 def _ratio(row: dict[str, Any]) -> str:
     low, high = row["ratio_range"]
     return f"{row['ratio']} ({low} to {high})"
@@ -142,4 +208,10 @@ ROWS = {
     "ray_rivals": _ray_rivals,
     "ray_receipts": _ray_receipts,
     "ray_scaling": _ray_scaling,
+    "synth": _synth,
+    "motion": _motion,
+    "link_flow_match": _link_flow_match,
+    "link_idol_minvis": _link_idol_minvis,
+    "link_sequences": _link_sequences,
+    "evaluate": _evaluate,
 }

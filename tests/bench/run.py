@@ -19,7 +19,12 @@ import psutil
 
 from tests.bench import (
     decode,
+    evaluate,
+    link_flow_match,
+    link_idol_minvis,
+    link_sequences,
     memory,
+    motion,
     page,
     pipeline,
     plan,
@@ -27,6 +32,7 @@ from tests.bench import (
     ray_receipts,
     ray_rivals,
     ray_scaling,
+    synth,
 )
 from vis_core.job import library_versions
 
@@ -62,11 +68,17 @@ def _steps() -> dict[str, Callable[[], Any]]:
         "ray_rivals": ray_rivals.measure,
         "ray_receipts": ray_receipts.measure,
         "ray_scaling": ray_scaling.measure,
+        "synth": lambda: synth.measure(100),
+        "link_flow_match": link_flow_match.measure,
+        "link_idol_minvis": link_idol_minvis.measure,
+        "link_sequences": link_sequences.measure,
+        "evaluate": lambda: evaluate.measure(300),
     }
     media = decode.shared_media()
     if media is not None:
         steps["decode"] = lambda: decode.measure(media)
         steps["pipeline"] = lambda: pipeline.measure(media)
+        steps["motion"] = lambda: motion.measure(media)
     return steps
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.support.clips import write_clips
-from tests.support.nodes import cluster_of, kill_node, waiting_run
+from tests.support.nodes import cluster_of, kill_busy_node, waiting_run
 from tests.support.results import open_failures, reelmask, result_digest, run_record, table
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -61,7 +61,7 @@ def test_a_node_dies(corpus, tmp_path, replaced):
         waiting_run(corpus / "clips", out, "--address", cluster.address, *SETTINGS) as run,
     ):
         wait_for_parts(run, out, 6)
-        kill_node(cluster)
+        kill_busy_node(cluster, out)
         if replaced:
             cluster.add_node(num_cpus=1)
         _, errors = run.communicate(timeout=200)
@@ -80,7 +80,7 @@ def test_a_node_with_an_accelerator_dies_and_is_not_replaced(corpus, tmp_path):
         waiting_run(corpus / "clips", out, "--address", cluster.address, *words) as run,
     ):
         wait_for_parts(run, out, 6)
-        kill_node(cluster)
+        kill_busy_node(cluster, out)
         _, errors = run.communicate(timeout=200)
         assert run.returncode == 0, errors
     assert "planned" not in errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from unittest import mock
 
 from ray.cluster_utils import Cluster
+
+from vis_core.store.in_flight import IN_FLIGHT
 
 REPO = Path(__file__).parents[2]
 
@@ -35,11 +38,15 @@ def cluster_of(num_nodes: int, *, failpoints: str = "", once: str = "", **resour
             cluster.shutdown()
 
 
-def kill_node(cluster: Cluster, number: int = 0) -> None:
-    """SIGKILL of a worker node's raylet, as when a spot machine goes."""
-    cluster.remove_node(
-        sorted(cluster.worker_nodes, key=lambda node: node.node_id)[number], allow_graceful=False
-    )
+def kill_busy_node(cluster: Cluster, out: Path) -> None:
+    """SIGKILL of the raylet of a node that computes, as when a spot machine goes.
+
+    Ray may have put all workers on the other nodes; killing an empty one would prove nothing.
+    """
+    notes = [json.loads(path.read_text()) for path in sorted(out.glob(f"{IN_FLIGHT}/*.json"))]
+    busy = {note["node"] for note in notes}
+    node = next(node for node in cluster.worker_nodes if node.node_id in busy)
+    cluster.remove_node(node, allow_graceful=False)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,10 @@ __all__ = ["FLOW_MATCH", "FlowMatchLinkConfig", "FlowMatchLinker", "FlowMatchPre
 
 
 def make_predictor(config: FlowMatchPredictConfig) -> Predictor:
+    if config.detector != "motion":
+        from vis_core.systems.flow_match.detector import DetectorPredictor  # torch, when it runs
+
+        return DetectorPredictor(config)
     from vis_core.systems.flow_match.predictor import FlowMatchPredictor  # OpenCV, when it runs
 
     return FlowMatchPredictor(config)

@@ -8,7 +8,10 @@ from typing import Literal
 
 from vis_core.windows import WindowSpec
 
-_DETECTORS = ("motion",)
+_DETECTORS = (
+    *("motion", "torchvision:maskrcnn_small"),
+    *("torchvision:maskrcnn_resnet50_fpn", "torchvision:maskrcnn_resnet50_fpn_v2"),
+)
 _FLOWS = ("dis",)
 _OVERLAPS = ("nms", "match", "reid_match")
 _LOWEST = {"max_masks": 1, "patience": 0, "min_len": 1, "reid_frames": 0}
@@ -18,7 +21,11 @@ _LOWEST = {"max_masks": 1, "patience": 0, "min_len": 1, "reid_frames": 0}
 class FlowMatchPredictConfig:
     """What finds the instances, and what computes the flow between frames."""
 
-    detector: str = "motion"  # what moves on its own; needs no weights and knows no categories
+    # `motion`: what moves on its own; needs no weights. `torchvision:NAME`: a network of theirs,
+    # or the small one that `reelmask train` makes. Either way without categories.
+    detector: str = "motion"
+    weights: str | None = dataclasses.field(default=None, metadata={"file": True})  # of a network
+    min_score: float = 0.1  # of a network's instances; too low is noise, too high loses objects
     flow: str = "dis"  # dense inverse search; needs no weights
     # `eighth`: one value per 8 x 8 pixels, to 1/8 px. `full`: all there is, 50 times the bytes.
     flow_store: Literal["eighth", "full"] = "eighth"
@@ -37,8 +44,15 @@ class FlowMatchPredictConfig:
         for name, legal in (("detector", _DETECTORS), ("flow", _FLOWS)):
             if getattr(self, name) not in legal:
                 raise ValueError(
-                    f"{name}: expected {' or '.join(legal)}, got {getattr(self, name)!r}"
+                    f"{name}: expected one of {', '.join(legal)}, got {getattr(self, name)!r}"
                 )
+        if (self.detector != "motion") != (self.weights is not None):
+            raise ValueError(
+                f"weights: expected a file with a torchvision detector and none with motion, got"
+                f" detector={self.detector}, weights={self.weights}"
+            )
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score: expected 0 to 1, got {self.min_score}")
         for name, low, high in (
             ("max_masks", 1, 1000),
             ("short_side_px", 16, 2160),
@@ -55,7 +69,9 @@ class FlowMatchPredictConfig:
 
 
 def window(config: FlowMatchPredictConfig) -> WindowSpec:
-    """The motion detector's stencil; flow alone would look one row ahead."""
+    """The motion detector's stencil; flow alone looks one row ahead."""
+    if config.detector != "motion":
+        return WindowSpec(halo_after=1)
     return WindowSpec(halo_before=config.reach, halo_after=config.reach)
 
 
