@@ -491,7 +491,9 @@ def test_voc_problems(tmp_path, clips):
 
 
 @pytest.mark.parametrize(
-    ("layout", "write"), [*IMAGE_LAYOUTS.items(), ("coco", made.write_coco)], ids=str
+    ("layout", "write"),
+    [*IMAGE_LAYOUTS.items(), ("coco", made.write_coco)],
+    ids=[*IMAGE_LAYOUTS, "coco"],
 )
 def test_a_data_set_without_any_frame_is_an_error(tmp_path, clips, layout, write):
     write(tmp_path, clips)
