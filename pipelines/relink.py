@@ -23,6 +23,7 @@ from vis_core.stages.relink import Linked, Relink, link_batch
 from vis_core.stages.tracks import MemberRows
 from vis_core.system import System
 from vis_core.types import VideoInfo
+from vis_core.video.sampling import Sampling
 
 _FRAMES_PER_ROW = 10
 LINKED = pa.schema(
@@ -98,6 +99,8 @@ class _LinkGroup:
 
 class _Group:
     """One video's rows, in memory, as `Predictions`."""
+
+    sampling: Sampling | None = None
 
     def __init__(self, rows: pa.Table) -> None:
         self._rows = rows

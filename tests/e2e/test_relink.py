@@ -51,6 +51,18 @@ def test_the_same_tracks_from_the_predictions(labelled, tmp_path, source, capsys
     assert result_digest(tmp_path / "out") == result_digest(labelled)
 
 
+def test_sampled_frames_are_known_after_linking_elsewhere(clips, tmp_path, capsys):
+    """Scores over the frames that were looked at, though the folder holds no job."""
+    truth = clips / "truth.json"
+    words = ("--system", "oracle", "--set", f"truth={truth}", "--every", "4")
+    assert cli.main(["label", str(clips), "--out", str(tmp_path / "labels"), *words]) == 0
+    assert link(tmp_path / "labels", tmp_path / "out") == 0
+    capsys.readouterr()
+    words = ("--truth", str(truth), "--metric", "ytvis", "--set", "frames=predicted", "--json")
+    assert cli.main(["eval", str(tmp_path / "out"), *words]) == 0
+    assert json.loads(capsys.readouterr().out)["AP"] == 100
+
+
 def test_a_table_of_foreign_make_needs_only_the_keys_and_instances(labelled, tmp_path):
     needed = ("video_id", "frame_index", "height", "width", "instances")
     frames = shuffled(labelled, tmp_path / "rows", columns=needed)

@@ -41,7 +41,12 @@ def test_a_run_leaves_what_people_look_for(whole):
 
 
 @pytest.mark.parametrize(
-    "place", ["after_step=kill@5", "before_checkpoint=kill@2", "replace=kill@9"]
+    "place",
+    [
+        "before_checkpoint=kill@2",
+        pytest.param("after_step=kill@5", marks=pytest.mark.chaos),
+        pytest.param("replace=kill@9", marks=pytest.mark.chaos),
+    ],
 )
 def test_killed_and_run_again_the_losses_are_the_same(clips, whole, tmp_path, place):
     """Whatever was being written when it died."""
@@ -102,17 +107,13 @@ def test_a_second_stage_begins_with_the_first_ones_weights(clips, whole, tmp_pat
 @pytest.mark.parametrize(
     ("sections", "says"),
     [
-        ({"optimizer": {"rate": 1}}, "optimizer: unknown setting 'rate'"),
-        ({"schedule": {"kind": "step"}}, "schedule: milestones: expected one or more steps"),
-        ({"loop": {"batch_size": 0}}, "loop: batch_size: expected 1"),
         ({"loop": {"workers": 2}}, "need Ray"),
         ({"loop": {"freeze": ["nothing*"]}}, "no parameter is called like 'nothing*'"),
         ({"start": {"weights": "/nowhere.safetensors"}}, "nowhere.safetensors"),
-        ({"network": {"blocks": [1]}}, "network: blocks: expected four numbers"),
     ],
 )
 def test_mistakes_in_the_job_are_one_line(clips, tmp_path, sections, says):
-    """With the section they are in."""
+    """Also those that only show when the data and the network are there."""
     done = train(job_values(clips, tmp_path / "out", **sections))
     assert done.returncode == 2 and says in done.stderr, done.stderr
     assert "Traceback" not in done.stderr

@@ -281,8 +281,11 @@ def test_a_misalignment_of_a_pixel_is_no_change(scene):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"detector": "yolo"}, "detector: expected motion, got 'yolo'"),
-        ({"flow": "raft"}, "flow: expected dis, got 'raft'"),
+        (
+            {"detector": "yolo"},
+            "detector: expected one of motion, torchvision:.*, got 'yolo'",
+        ),
+        ({"flow": "raft"}, "flow: expected one of dis, got 'raft'"),
         ({"flow_store": "half"}, "flow_store: expected one of eighth, full, got 'half'"),
         ({"reach": "2"}, "reach: expected 5 to 240, got 2"),
         ({"min_area": "0"}, "min_area: expected a share between 0 and 1, got 0.0"),

@@ -74,7 +74,7 @@ class FrameCache:
 
     def _decode(self, source: Source, kept: Path) -> None:
         """Writes all frames under a name of its own, then gives it the final one."""
-        logger.info("decoding %s into %s", source.video_id, kept.parent)
+        logger.debug("decoding %s into %s", source.video_id, kept.parent)
         partial = kept.with_suffix(".part")  # ours alone, as long as we have the lock
         try:
             with VideoReader(self._limits) as reader, partial.open("w+b") as file:

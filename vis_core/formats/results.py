@@ -35,7 +35,7 @@ from vis_core.formats.model import (
 from vis_core.store.folder import Folder, open_folder
 from vis_core.store.names import is_part
 from vis_core.store.results import MASKS, TRACKS
-from vis_core.store.store import CATEGORIES, JOB, Store
+from vis_core.store.store import CATEGORIES, Store
 from vis_core.types import Category
 from vis_core.video.sampling import Sampling, sampled_frames
 
@@ -144,11 +144,7 @@ class Results:
         self._videos = store.videos()
         self._headers = _headers(self._videos)
         self._names_of_labels = _names_of_labels(store)
-        record = store.job() if self._folder.exists(JOB) else None
-        try:
-            self.sampling = Sampling(**record["sampling"]) if record else None
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{root}/{JOB} cannot be understood: {error}") from error
+        self.sampling = store.sampling()
 
     @property
     def lists_videos(self) -> bool:

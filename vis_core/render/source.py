@@ -14,7 +14,7 @@ from vis_core.errors import SourceError, UsageError
 from vis_core.render.rows import FrameMasks, RowGroups, in_frame_order
 from vis_core.store.folder import open_folder
 from vis_core.store.results import MASKS, TRACKS
-from vis_core.store.store import CATEGORIES, JOB, VIDEOS, Store
+from vis_core.store.store import CATEGORIES, VIDEOS, Store
 from vis_core.types import VideoInfo
 from vis_core.video.reader import VideoReader
 from vis_core.video.sampling import Sampling
@@ -134,11 +134,7 @@ def _chosen(videos: pa.Table, root: str, video_ids: Sequence[str], limit: int | 
 
 def _sampling(store: Store) -> Sampling:
     """The frames the job looked at; every one where there is no job."""
-    record = store.job() if store.folder.exists(JOB) else None
-    try:
-        return Sampling(**record["sampling"]) if record else Sampling()
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{store.folder.root}/{JOB} cannot be understood: {error}") from error
+    return store.sampling() or Sampling()
 
 
 def _printable(name: str) -> str:

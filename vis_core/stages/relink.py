@@ -27,13 +27,21 @@ from vis_core.stages.plan import plan_job
 from vis_core.stages.tracks import MemberRows, write_tracks
 from vis_core.store.folder import Folder, open_folder
 from vis_core.store.results import MASKS, TRACKS, ResultsWriter, results_name
-from vis_core.store.store import CATEGORIES, JOB, VIDEOS, Store, is_results_folder, open_store
+from vis_core.store.store import (
+    CATEGORIES,
+    JOB,
+    LINK,
+    VIDEOS,
+    Store,
+    is_results_folder,
+    open_store,
+)
 from vis_core.system import System
 from vis_core.types import VideoInfo
+from vis_core.video.sampling import Sampling
 
 logger = logging.getLogger(__name__)
 
-LINK_RECORD = "link.json"
 _MASKS_PER_FRAME = 10  # a guess, to size batches
 
 Linked = dict[str, Any]  # video_id, num_tracks, num_masks, error
@@ -41,6 +49,8 @@ Linked = dict[str, Any]  # video_id, num_tracks, num_masks, error
 
 class Predictions(Protocol):
     """Where rows come from; sent whole to whoever links, so it is light."""
+
+    sampling: Sampling | None  # the frames that were looked at, where that is known
 
     def batches(self, frames: int) -> Iterator[list[str]]:
         """Ids of videos, so many frames at once."""
@@ -69,6 +79,8 @@ class Relink:
 
 class TablePredictions:
     """A bare `frames` table: gaps in it are not known to be holes."""
+
+    sampling: Sampling | None = None
 
     def __init__(self, table: FramesTable) -> None:
         self._table = table
@@ -113,6 +125,7 @@ class FolderPredictions:
                 f"{store.folder.root} has no member {member!r}; it has {', '.join(names)}"
             )
         self._job = job
+        self.sampling: Sampling | None = job.sampling
         self._member = job.member(member or names[0])
         self._folder = store.folder
         self._categories = store.table(CATEGORIES, schema.CATEGORIES)
@@ -195,14 +208,16 @@ def finish(relink: Relink, linked: Sequence[Linked]) -> None:
     store = Store(open_folder(relink.out))
     store.write_table(VIDEOS, relink.predictions.videos_table(), relink.metadata)
     store.write_table(CATEGORIES, relink.predictions.categories_table(), relink.metadata)
+    sampling = relink.predictions.sampling
     record = {
         "system": relink.system.name,
         "link": dataclasses.asdict(relink.link_config),
+        "sampling": sampling and dataclasses.asdict(sampling),
         "videos": len(linked),
         "failed": {row["video_id"]: row["error"] for row in linked if row["error"] is not None},
         "versions": library_versions(),
     }
-    store.folder.replace(LINK_RECORD, json.dumps(record, indent=2).encode() + b"\n")
+    store.folder.replace(LINK, json.dumps(record, indent=2).encode() + b"\n")
 
 
 def run(

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 RUN_BYTES = 64 << 20
-_BATCH_ROWS = 8192
+_BATCH_BYTES = 256 << 10  # what is read at least, of each run, to find one track's rows
 SPOOLED = pa.schema(
     [
         ("track", pa.int32()),
@@ -34,6 +34,7 @@ class _Run:
     path: Path
     tracks: np.ndarray
     starts: np.ndarray  # one more than tracks
+    batch_rows: int
 
 
 class MaskSpool:
@@ -88,11 +89,12 @@ class MaskSpool:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="reelmask-spool-")
         path = Path(self._scratch.name) / f"run-{len(self._runs)}"
+        batch_rows = max(1, rows.num_rows * _BATCH_BYTES // max(1, rows.nbytes))
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SPOOLED) as writer:
-            for start in range(0, rows.num_rows, _BATCH_ROWS):
-                batch = rows.slice(start, _BATCH_ROWS).combine_chunks().to_batches()[0]
+            for start in range(0, rows.num_rows, batch_rows):
+                batch = rows.slice(start, batch_rows).combine_chunks().to_batches()[0]
                 writer.write_batch(batch)
-        self._runs.append(_Run(path, *_boundaries(rows)))
+        self._runs.append(_Run(path, *_boundaries(rows), batch_rows))
 
 
 def _sorted(tables: list[pa.Table]) -> pa.Table:
@@ -113,6 +115,6 @@ def _read(run: _Run, track: int) -> pa.Table | None:
     start, stop = int(run.starts[position]), int(run.starts[position + 1])
     with pa.OSFile(str(run.path), "rb") as file:
         reader = pa.ipc.open_file(file)
-        first = start // _BATCH_ROWS
-        batches = [reader.get_batch(i) for i in range(first, (stop - 1) // _BATCH_ROWS + 1)]
-    return pa.Table.from_batches(batches).slice(start - first * _BATCH_ROWS, stop - start)
+        first = start // run.batch_rows
+        batches = [reader.get_batch(i) for i in range(first, (stop - 1) // run.batch_rows + 1)]
+    return pa.Table.from_batches(batches).slice(start - first * run.batch_rows, stop - start)

@@ -25,6 +25,7 @@ from vis_core.store.manifest import KEY_COLUMNS, Manifest, receipts_to_table
 from vis_core.store.names import FOLDERS, is_part
 from vis_core.store.results import MASKS, TRACKS
 from vis_core.store.segments import Receipt
+from vis_core.video.sampling import Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ CATEGORIES = "categories/categories.parquet"
 FAILURES = "failures/failures.parquet"
 CURRENT = "manifest/current.parquet"
 JOB = "job.yaml"
+LINK = "link.json"  # instead of a job, where predictions of elsewhere were linked
 RUN = "run.json"
 
 
@@ -72,6 +74,18 @@ class Store:
         if not all(isinstance(part, list) for part in parts_of_it):
             raise UsageError(f"{self.folder.root}/{JOB} is damaged; restore it or use --replace")
         return dict(record)
+
+    def sampling(self) -> Sampling | None:
+        """The frames that were looked at; None where nobody says."""
+        name = JOB if self.folder.exists(JOB) else LINK
+        if not self.folder.exists(name):
+            return None
+        try:
+            record = self.job() if name == JOB else json.loads(self.folder.read(name))
+            values = (record or {}).get("sampling")
+            return Sampling(**values) if values is not None else None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"{self.folder.root}/{name} cannot be understood: {error}") from error
 
     def write_job(self, record: dict[str, Any]) -> None:
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)

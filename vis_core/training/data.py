@@ -29,6 +29,7 @@ def open_data(job: TrainJob) -> TrainingData:
     """Opens everything the job names; what is wrong with it is in the log, counted."""
     data_sets = [open_data_set(config) for config in job.data]
     for data_set in data_sets:
+        logger.info("data: %s, %d videos", data_set.name, len(data_set.videos))
         seeds = [video.seed for video in data_set.videos if video.seed is not None]
         refuse_seeds(data_set.name, seeds, ("training",))
     if job.evaluation is not None:
