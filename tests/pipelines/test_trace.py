@@ -30,7 +30,7 @@ def events(trace):
 @pytest.mark.parametrize("runner", ["ray", "inline"])
 def test_tracks_are_committed_before_half_of_the_prediction_is_done(clips, tmp_path, runner):
     out, trace = tmp_path / "out", tmp_path / "trace.json"
-    words = ("--runner", runner, "--set", f"trace={trace}", "--set", "ms=4")
+    words = ("--runner", runner, "--set", f"trace={trace}", "--set", "ms=20")
     batches = ("--set", "link_rows=1000", "--set", "shard_frames=24")
     with waiting_run(clips, out, *words, *batches) as run:
         _, errors = run.communicate(timeout=120)
