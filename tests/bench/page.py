@@ -194,6 +194,16 @@ def _evaluate(found: list[dict[str, Any]]) -> Iterator[Row]:
         )
 
 
+def _train(found: dict[str, Any]) -> Iterator[Row]:
+    height, width = found["size"]
+    yield (
+        f"training steps of the tests' tiny Mask R-CNN on {found['cores']} cores, {height} x"
+        f" {width}, batch of {found['batch_size']}, frames in the cache: share of the time that"
+        " waits for data",
+        f"{found['data_wait_share']:.1%}, {found['images_per_second']} images/s",
+    )
+
+
 def _ratio(row: dict[str, Any]) -> str:
     low, high = row["ratio_range"]
     return f"{row['ratio']} ({low} to {high})"
@@ -214,4 +224,5 @@ ROWS = {
     "link_idol_minvis": _link_idol_minvis,
     "link_sequences": _link_sequences,
     "evaluate": _evaluate,
+    "train": _train,
 }

@@ -33,6 +33,7 @@ from tests.bench import (
     ray_rivals,
     ray_scaling,
     synth,
+    train,
 )
 from vis_core.job import library_versions
 
@@ -73,6 +74,7 @@ def _steps() -> dict[str, Callable[[], Any]]:
         "link_idol_minvis": link_idol_minvis.measure,
         "link_sequences": link_sequences.measure,
         "evaluate": lambda: evaluate.measure(300),
+        "train": train.measure,
     }
     media = decode.shared_media()
     if media is not None:
