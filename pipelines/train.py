@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from cluster.connection import connected
@@ -29,6 +29,7 @@ from vis_core.training.loop import TrainReport, train_here
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.5
+_PATIENCE_SECONDS = 6 * 3600  # workers wait so long for the first one, which evaluates
 
 
 def train_on_ray(job: TrainJob, progress: Progress, *, address: str | None = None) -> TrainReport:
@@ -40,6 +41,7 @@ def train_on_ray(job: TrainJob, progress: Progress, *, address: str | None = Non
             _worker,
             train_loop_config={"job": job, "messages": messages},
             scaling_config=scaling,
+            torch_config=TorchConfig(timeout_s=_PATIENCE_SECONDS),
             run_config=ray.train.RunConfig(
                 name="reelmask",
                 storage_path=scratch,  # Ray's own notes; our checkpoints are elsewhere

@@ -99,14 +99,14 @@ class Trainer:
         self._pending: list[tuple[int, Tensor, dict[str, float]]] = []
         self._names: list[str] = []
         self._flushed = time.monotonic()
+        self._saved: int | None = None
         self._wait_seconds = self._step_seconds = 0.0
 
     def run(self) -> TrainReport:
         """To the last step; killed at any point, a new run goes on from the last checkpoint."""
         job, started = self._job, time.monotonic()
         steps = job.schedule.steps
-        self._progress.begin("train", steps, "steps")
-        self._progress.advance(self._first)
+        self._progress.begin("train", steps - self._first, "steps")
         self._evaluate(self._first)
         with contextlib.closing(self._batches()) as feed:
             for step in range(self._first, steps):
@@ -246,6 +246,9 @@ class Trainer:
 
     def _save(self, done: int) -> None:
         """Weights, tables and curves first: when the checkpoint names a step, they are there."""
+        if self._saved == done:
+            return
+        self._saved = done
         self._flush()
         if self._ranks.is_first:
             self._folder.replace(LAST, to_bytes(self._averaged(), self._about(done)))
