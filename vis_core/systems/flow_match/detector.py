@@ -48,14 +48,7 @@ class DetectorPredictor:
         self._network.roi_heads.score_thresh = config.min_score
         self._network.roi_heads.detections_per_img = config.max_masks
         self._network.eval().to(self._device)
-        self._settings = MotionSettings(
-            short_side_px=config.short_side_px,
-            reach=config.reach,
-            min_change=config.min_change,
-            min_motion_px=config.min_motion_px,
-            min_area=config.min_area,
-            full_flow=config.flow_store == "full",
-        )
+        self._settings = MotionSettings.of(config)
 
     def predict(
         self, frames: Iterator[FrameBatch], window: ShardWindow

@@ -21,6 +21,7 @@ from vis_core.flow.camera import Affine, camera_flow, fit_camera
 from vis_core.flow.dis import DisFlow
 from vis_core.flow.field import Float32, stored_flow
 from vis_core.masks import rle
+from vis_core.systems.flow_match.config import FlowMatchPredictConfig
 from vis_core.systems.flow_match.evidence import BoolArray, Evidence, Image, Window, aligned, gather
 from vis_core.systems.flow_match.regions import Ground, split_objects
 from vis_core.types import FlowField
@@ -53,6 +54,17 @@ class MotionSettings:
     min_motion_px: float
     min_area: float
     full_flow: bool
+
+    @classmethod
+    def of(cls, config: FlowMatchPredictConfig) -> MotionSettings:
+        return cls(
+            short_side_px=config.short_side_px,
+            reach=config.reach,
+            min_change=config.min_change,
+            min_motion_px=config.min_motion_px,
+            min_area=config.min_area,
+            full_flow=config.flow_store == "full",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,14 +38,7 @@ class FlowMatchPredictor:
     def __init__(self, config: FlowMatchPredictConfig) -> None:
         cv2.setNumThreads(1)  # one process per core is faster than many threads on small pictures
         self._max_masks = config.max_masks
-        self._settings = MotionSettings(
-            short_side_px=config.short_side_px,
-            reach=config.reach,
-            min_change=config.min_change,
-            min_motion_px=config.min_motion_px,
-            min_area=config.min_area,
-            full_flow=config.flow_store == "full",
-        )
+        self._settings = MotionSettings.of(config)
 
     def predict(
         self, frames: Iterator[FrameBatch], window: ShardWindow
