@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torchvision import ops
@@ -16,11 +17,12 @@ from vis_core.models.seq_mask_rcnn.aggregate import aggregate
 from vis_core.models.seq_mask_rcnn.anchors import base_anchors
 from vis_core.models.seq_mask_rcnn.boxes import BoxRules
 from vis_core.models.seq_mask_rcnn.detect import DetectConfig, choose, paste, suppress_masks
+from vis_core.models.seq_mask_rcnn.inputs import MEAN, InputSize, padded, prepare
 from vis_core.models.seq_mask_rcnn.losses import soft_iou_losses
 from vis_core.models.seq_mask_rcnn.memory import Memory
-from vis_core.models.seq_mask_rcnn.network import boxes_of_masks
 from vis_core.models.seq_mask_rcnn.release import load_release
 from vis_core.models.seq_mask_rcnn.rpn import ProposalConfig, anchors_of
+from vis_core.models.seq_mask_rcnn.scores import boxes_of_masks, class_scores_of_masks
 from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead, fit_masks
 
 LEGACY, MODERN = BoxRules(True), BoxRules(False)
@@ -42,6 +44,49 @@ def random(*shape, seed=0):
 def random_boxes(number, extent=40.0, seed=0):
     low = random(number, 2, seed=seed) * extent * 0.7
     return torch.cat([low, low + random(number, 2, seed=seed + 1) * extent * 0.3], dim=1)
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+YTVIS, DAVIS = InputSize(), InputSize(long_side_px=854, short_side_px=480)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "size", "resized", "full"),
+    [
+        (YTVIS, (720, 1280), (360, 640), (384, 640)),
+        (YTVIS, (360, 480), (360, 480), (384, 480)),
+        (YTVIS, (240, 294), (360, 441), (384, 448)),
+        (YTVIS, (300, 400), (360, 480), (384, 480)),
+        (YTVIS, (1280, 720), (640, 360), (640, 384)),
+        (DAVIS, (480, 854), (480, 854), (480, 864)),
+    ],
+)
+def test_pictures_get_the_size_of_the_release(inputs, size, resized, full):
+    assert inputs.resized(size) == resized
+    assert padded(resized) == full
+
+
+def test_a_canvas_may_be_a_pixel_smaller_than_the_picture():
+    size = (720, 1281)  # times 1/2 is 640.5
+    half = InputSize(long_side_px=2000, short_side_px=360)
+    assert half.resized(size) == (360, 641) and half.canvas(size) == (360, 640)
+
+
+def test_pictures_are_normalised_and_padded_with_the_mean_colour():
+    picture = np.zeros((36, 64, 3), np.uint8)
+    picture[:] = (255, 0, 103)
+    found = prepare(picture, InputSize(long_side_px=64, short_side_px=36))
+    assert found.shape == (3, 64, 64) and not found[:, 36:].any()
+    assert found[:, :36].std(dim=(1, 2)).max() <= 1e-6
+    expected = [(255 - MEAN[0]) / 58.395, -MEAN[1] / 57.12, (103 - MEAN[2]) / 57.375]
+    assert found[:, 35, 63].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_pictures_are_enlarged_too():
+    found = prepare(np.full((18, 32, 3), 200, np.uint8), YTVIS)
+    assert found.shape == (3, 384, 640)
+    assert found[0, 359, 639] > 0 and not found[:, 360:].any()
 
 
 # --- boxes, anchors, regions ----------------------------------------------------------------------
@@ -358,9 +403,13 @@ def test_a_tiny_network_finds_objects_and_follows_them(legacy):
     memory = network.prop_head.remember(features.levels[0], masks)
     soft = aggregate(network.prop_head.segment(network.query(features), [memory]))
     assert soft.shape == (len(masks), 64, 96)
-    boxes = boxes_of_masks(network.rules, torch.ones_like(soft, dtype=torch.bool))
-    sums = network.class_scores(features, boxes).sum(dim=1)
-    torch.testing.assert_close(sums, torch.ones(len(masks)))
+    shown = soft >= 0
+    shown[0] = False
+    visible, scores = class_scores_of_masks(network, features, shown)
+    assert visible.tolist() == [False] + [True] * (len(masks) - 1)
+    torch.testing.assert_close(scores.sum(dim=1), visible.float())
+    assert class_scores_of_masks(network, features, shown[:0])[1].shape == (0, 3)
+    assert not class_scores_of_masks(network, features, shown[:1])[1].any()
 
 
 def test_batch_statistics_are_never_learned():

@@ -35,7 +35,7 @@ class BoxHead(nn.Module):
         for layer in self.shared_fcs:
             x = functional.relu(layer(x))
         logits_NK = self.fc_cls(x)
-        return logits_NK, self.fc_reg(x).reshape(len(x), -1, 4)
+        return logits_NK, self.fc_reg(x).unflatten(1, (-1, 4))
 
 
 class MaskHead(nn.Module):

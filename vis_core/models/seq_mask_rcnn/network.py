@@ -121,20 +121,3 @@ class SeqMaskRcnn(nn.Module):
         logits_NK, _ = self.bbox_head(self.regions(features, [boxes_N4], BOX_BINS))
         scores: Tensor = logits_NK.softmax(dim=1)
         return scores
-
-
-def boxes_of_masks(rules: BoxRules, masks_OHW: Tensor) -> Tensor:
-    """Boxes (O, 4) one pixel larger than the masks on each side (section 5); none may be empty."""
-    height, width = masks_OHW.shape[1:]
-    x1, x2 = _first_and_last(masks_OHW.any(dim=1))
-    y1, y2 = _first_and_last(masks_OHW.any(dim=2))
-    behind = 2 - rules.edge  # the first column that a box leaves out, or the last that it holds
-    boxes = torch.stack([x1 - 1, y1 - 1, x2 + behind, y2 + behind], dim=1)
-    return rules.clip(boxes, (height, width))
-
-
-def _first_and_last(present_ON: Tensor) -> tuple[Tensor, Tensor]:
-    number = present_ON.shape[1]
-    first = present_ON.int().argmax(dim=1)
-    last = number - 1 - present_ON.flip(1).int().argmax(dim=1)
-    return first.float(), last.float()
