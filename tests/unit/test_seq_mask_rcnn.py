@@ -231,6 +231,13 @@ def test_no_two_objects_have_half_of_a_pixel(number):
     assert (shares > 0.5).sum(dim=0).max() <= 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_certain_masks_of_half_precision_are_aggregated(dtype):
+    soft = torch.tensor([[[1.0, 1, 0]], [[0.0, 1, 0]]])
+    assert torch.equal(aggregate(soft.to(dtype)), aggregate(soft))
+    assert aggregate(soft).isfinite().all()
+
+
 def test_no_objects_are_aggregated_to_none():
     assert aggregate(torch.zeros(0, 4, 6)).shape == (0, 4, 6)
 

@@ -13,6 +13,8 @@ _LOWEST = 1e-7
 
 def aggregate_logits(soft_OHW: Tensor) -> Tensor:
     """Logits (1 + O, H, W), the background's first."""
+    # Half precision cannot tell 1 - 1e-7 from 1.
+    soft_OHW = soft_OHW.to(torch.promote_types(soft_OHW.dtype, torch.float32))
     background = (1 - soft_OHW).prod(dim=0, keepdim=True)
     shares = torch.cat([background, soft_OHW]).clamp(_LOWEST, 1 - _LOWEST)
     return torch.log(shares / (1 - shares))
