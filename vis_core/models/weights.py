@@ -57,8 +57,10 @@ class Loaded:
 def to_bytes(network: nn.Module, about: About) -> bytes:
     """A safetensors file of the network's weights and buffers."""
     record = dataclasses.asdict(about)
+    # Cloned, because the format holds no tensor under two names.
     tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+        name: tensor.detach().cpu().contiguous().clone()
+        for name, tensor in network.state_dict().items()
     }
     return safetensors.torch.save(tensors, {_ABOUT: json.dumps(record)})
 

@@ -1,0 +1,164 @@
+"""IDOL's network gives what the released one gives, on the golden fixtures."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.support.golden_networks import GoldenNetwork, read_network, read_shapes
+from vis_core.models.idol import Idol, IdolConfig
+from vis_core.models.idol.mask_head import MaskFeatures, aligned_double, dynamic_masks
+from vis_core.models.idol.mlp import Mlp
+from vis_core.models.idol.network import batch_of, convert
+from vis_core.models.idol.position import level_paddings, pixel_centres, sine_embedding
+from vis_core.models.idol.transformer import Transformer
+
+LEVELS = range(4)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def of_prefix(tensors, prefix):
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def loaded(module: nn.Module, weights, prefix="") -> nn.Module:
+    module.load_state_dict(of_prefix(weights, prefix))
+    return module.eval()
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def transformer(shared) -> GoldenNetwork:
+    return read_network(shared, "idol_transformer")
+
+
+def paddings_of(golden: GoldenNetwork) -> list[torch.Tensor]:
+    sizes = [tuple(size) for size in golden.config["level_sizes"]]
+    return level_paddings(golden.inputs["pixel_mask"].bool(), sizes)
+
+
+def test_positions_are_the_released_ones(transformer):
+    for level, padding in zip(LEVELS, paddings_of(transformer), strict=True):
+        assert torch.equal(padding, transformer.outputs[f"mask{level}"].bool())
+        transformer.assert_close(sine_embedding(padding, 64), f"pos{level}")
+
+
+def test_the_transformer_is_the_released_one(transformer):
+    config = IdolConfig(
+        num_classes=1, width=64, encoder_layers=2, decoder_layers=2, ffn_width=96, num_queries=20
+    )
+    module = loaded(Transformer(config), transformer.weights)
+    levels = [transformer.inputs[f"src{level}"] for level in LEVELS]
+    decoded = module(levels, paddings_of(transformer), transformer.inputs["query_embed"])
+    tokens = decoded.tokens
+    transformer.assert_close(tokens.ratios_BL2, "valid_ratios")
+    transformer.assert_close(
+        pixel_centres(tokens.sizes, tokens.ratios_BL2), "encoder_reference_points"
+    )
+    transformer.assert_close(tokens.memory_BSC, "memory")
+    transformer.assert_close(decoded.references[0], "init_reference")
+    transformer.assert_close(torch.stack(decoded.references[1:]), "inter_references")
+    transformer.assert_close(torch.stack(decoded.hidden), "hs")
+
+
+def test_dynamic_masks_are_the_released_ones(shared):
+    golden = read_network(shared, "idol_dynamic_mask")
+    numbers = golden.config["num_insts"]
+    parameters = golden.inputs["params"][0].split(numbers)
+    centres = golden.inputs["reference_points_px"][0].split(numbers)
+    masks = [
+        dynamic_masks(*of_one)
+        for of_one in zip(golden.inputs["mask_feats"], parameters, centres, strict=True)
+    ]
+    golden.assert_close(torch.cat(masks)[None], "mask_logits")
+
+
+def test_upsampling_is_the_released_one(shared):
+    golden = read_network(shared, "idol_dynamic_mask")
+    x = golden.inputs["aligned_x"]
+    golden.assert_close(aligned_double(x.flatten(0, 1)).unflatten(0, x.shape[:2]), "aligned_x2")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [("controller.", "controller"), ("reid_embed_head.", "reid"), ("bbox.", "bbox_delta")],
+)
+def test_heads_are_the_released_ones(shared, prefix, name):
+    golden = read_network(shared, "idol_heads")
+    head = loaded(Mlp(96, golden.outputs[name].shape[-1]), golden.weights, prefix)
+    golden.assert_close(head(golden.inputs["hs"]), name)
+
+
+def test_mask_features_are_the_released_ones(shared):
+    golden = read_network(shared, "idol_heads")
+    module = loaded(MaskFeatures(96), golden.weights, "mask_head.")
+    levels = [golden.inputs[f"level{level}"] for level in range(3)]
+    golden.assert_close(module(*levels), "mask_features")
+
+
+# --- the whole network ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole(shared) -> GoldenNetwork:
+    return read_network(shared, "idol_whole")
+
+
+@pytest.fixture(scope="module")
+def network(whole) -> Idol:
+    config = IdolConfig(
+        num_classes=5,
+        num_queries=100,
+        stem_width=8,
+        stage_width=16,
+        inner_width=4,
+        width=64,
+        encoder_layers=2,
+        decoder_layers=3,
+        ffn_width=96,
+    )
+    network = Idol(config)
+    report = convert(network, whole.weights)
+    assert not report.reset and not report.unused, report.lines()
+    return network.eval()
+
+
+def test_the_backbone_is_the_released_one(whole, network):
+    images, _ = batch_of(list(whole.inputs["clip_uint8_rgb"]))
+    features = network.detr.detr.backbone[0].backbone(images)
+    for name, level in zip(("res3", "res4", "res5"), features, strict=True):
+        whole.assert_close(level, f"clip.{name}")
+
+
+def test_the_network_is_the_released_one(whole, network):
+    clip = list(whole.inputs["clip_uint8_rgb"])
+    decoded = network(clip)
+    whole.assert_close(network.class_logits(decoded), "clip.pred_logits")
+    whole.assert_close(network.boxes(decoded), "clip.pred_boxes")
+    whole.assert_close(network.embeddings(decoded.hidden[-1]), "clip.pred_inst_embed")
+    features = network.mask_features(decoded)
+    first = torch.arange(12)
+    masks = network.masks(decoded, features, [(90, 119)] * 2, [first, first])
+    whole.assert_close(torch.stack(masks)[:, :, None], "clip.pred_masks", rtol=1e-3, atol=5e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("idol_r50_ytvis_k40", 40), ("idol_r50_ovis_k25", 25)]
+)
+def test_names_and_shapes_are_those_of_released_checkpoints(shared, name, classes):
+    with torch.device("meta"):
+        network = Idol(IdolConfig(num_classes=classes))
+    found = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    assert found == read_shapes(shared, name)

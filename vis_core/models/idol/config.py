@@ -1,0 +1,61 @@
+"""The size of an IDOL network; the defaults are those of the released ResNet-50."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+Norm = Literal["frozen", "group"]
+
+_BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_COUNTS = (
+    "num_classes",
+    "num_queries",
+    "stem_width",
+    "stage_width",
+    "inner_width",
+    "encoder_layers",
+    "decoder_layers",
+    "ffn_width",
+    "points",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class IdolConfig:
+    num_classes: int
+    num_queries: int = 300  # the most instances of a frame; too few lose objects in crowds
+    depth: int = 50  # of the residual network: 26, 50 or 101
+    stem_width: int = 64  # channels of the residual network's stem
+    stage_width: int = 256  # channels at stride 4; they double with each stride
+    inner_width: int = 64  # channels inside the blocks at stride 4
+    # `frozen` needs weights by others; `group` learns from scratch in small batches.
+    norm: Norm = "frozen"
+    width: int = 256  # of tokens and queries; the embedding has as many numbers
+    heads: int = 8
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    ffn_width: int = 1024
+    points: int = 4  # sampled per head and level
+    dropout: float = 0.1  # while training
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
+        if self.depth not in _BLOCKS:
+            raise ValueError(f"depth: expected one of {sorted(_BLOCKS)}, got {self.depth}")
+        if self.norm not in ("frozen", "group"):
+            raise ValueError(f"norm: expected frozen or group, got {self.norm!r}")
+        if self.width < 32 or self.width % 32 or self.heads < 1 or self.width % self.heads:
+            raise ValueError(
+                "width: expected a multiple of 32 (groups of its norm) and of `heads`, got"
+                f" {self.width} with {self.heads} heads"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected 0 to below 1, got {self.dropout}")
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Residual blocks at strides 4, 8, 16, 32."""
+        return _BLOCKS[self.depth]
