@@ -9,6 +9,7 @@ from torch import nn
 from tests.support.golden_networks import GoldenNetwork, read_network, read_shapes
 from vis_core.models.idol import Idol, IdolConfig
 from vis_core.models.idol.mask_head import MaskFeatures, aligned_double, dynamic_masks
+from vis_core.models.idol.matching import contrast_sets, costs, match_queries
 from vis_core.models.idol.mlp import Mlp
 from vis_core.models.idol.network import batch_of, convert
 from vis_core.models.idol.position import level_paddings, pixel_centres, sine_embedding
@@ -162,3 +163,43 @@ def test_names_and_shapes_are_those_of_released_checkpoints(shared, name, classe
         network = Idol(IdolConfig(num_classes=classes))
     found = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     assert found == read_shapes(shared, name)
+
+
+# --- matching -------------------------------------------------------------------------------------
+
+
+def expected_of(golden: GoldenNetwork, case: int, name: str) -> torch.Tensor:
+    """What is intended where the release does something else by mistake."""
+    intended = f"c{case}.intended.{name}"
+    return golden.outputs.get(intended, golden.outputs[f"c{case}.{name}"])
+
+
+@pytest.mark.parametrize("case", range(7))
+def test_queries_are_matched_as_released(shared, case):
+    golden = read_network(shared, "idol_matching")
+    given = of_prefix(golden.inputs, f"c{case}.")
+    scores, truth = given["logits"].sigmoid(), (given["gt_boxes"], given["gt_labels"])
+    if len(given["gt_labels"]):
+        cost, iou = costs(scores, given["boxes"], *truth)
+        golden.assert_close(cost, f"c{case}.cost", rtol=1e-4, atol=1e-4)
+        golden.assert_close(iou, f"c{case}.iou", rtol=1e-4, atol=1e-5)
+    match = match_queries(scores, given["boxes"], *truth)
+    selected = torch.where(expected_of(golden, case, "selected"))[0]
+    assert match.queries_N.tolist() == selected.tolist()
+    assert match.objects_N.tolist() == expected_of(golden, case, "gt_index").tolist()
+    assert match.best_G.tolist() == expected_of(golden, case, "matched_qid").tolist()
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_contrast_sets_are_the_released_ones(shared, case):
+    golden = read_network(shared, "idol_posneg")
+    given = of_prefix(golden.inputs, f"c{case}.")
+    positive, negative = contrast_sets(
+        given["ref_prob"],
+        given["ref_boxes"],
+        given["gt_boxes"],
+        given["gt_labels"],
+        given["valid"].bool(),
+    )
+    assert torch.equal(positive, expected_of(golden, case, "positive").bool())
+    assert torch.equal(negative, expected_of(golden, case, "negative").bool())

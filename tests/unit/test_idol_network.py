@@ -15,6 +15,7 @@ from vis_core.models.idol.attention import DeformableAttention, sample_levels
 from vis_core.models.idol.backbone import ResNet, from_torchvision
 from vis_core.models.idol.mask_head import aligned_double, num_parameters
 from vis_core.models.idol.network import convert
+from vis_core.models.idol.selection import select_queries
 
 TINY = IdolConfig(
     num_classes=3,
@@ -185,3 +186,27 @@ def test_a_file_of_ours_holds_the_network(network, tmp_path):
             other.state_dict().values(), network.state_dict().values(), strict=True
         )
     )
+
+
+# --- selection ------------------------------------------------------------------------------------
+
+
+def boxes(*rows: tuple[float, float]) -> torch.Tensor:
+    """Boxes of half the picture around these centres."""
+    return torch.tensor([[x, y, 0.5, 0.5] for x, y in rows])
+
+
+def test_queries_above_the_score_pass_best_first():
+    scores = torch.tensor([[0.2, 0.1], [0.05, 0.04], [0.1, 0.9], [0.1, 0.0]])
+    found = select_queries(scores, boxes((0.2, 0.2), (0.5, 0.5), (0.8, 0.8), (0.2, 0.8)))
+    assert found.tolist() == [2, 0]
+
+
+def test_the_best_query_stays_when_none_passes():
+    scores = torch.tensor([[0.02, 0.01], [0.01, 0.03]])
+    assert select_queries(scores, boxes((0.5, 0.5), (0.5, 0.5))).tolist() == [1]
+
+
+def test_boxes_suppress_each_other_within_a_class_only():
+    scores = torch.tensor([[0.8, 0.0], [0.9, 0.0], [0.0, 0.7]])
+    assert select_queries(scores, boxes(*[(0.5, 0.5)] * 3)).tolist() == [1, 2]
