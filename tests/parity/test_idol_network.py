@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from tests.support.golden_networks import GoldenNetwork, read_network, read_shapes
-from vis_core.models.idol import Idol, IdolConfig
+from vis_core.models.idol import Idol, IdolConfig, losses
 from vis_core.models.idol.mask_head import MaskFeatures, aligned_double, dynamic_masks
-from vis_core.models.idol.matching import contrast_sets, costs, match_queries
+from vis_core.models.idol.matching import Match, contrast_sets, costs, match_queries
 from vis_core.models.idol.mlp import Mlp
 from vis_core.models.idol.network import batch_of, convert
 from vis_core.models.idol.position import level_paddings, pixel_centres, sine_embedding
@@ -203,3 +203,96 @@ def test_contrast_sets_are_the_released_ones(shared, case):
     )
     assert torch.equal(positive, expected_of(golden, case, "positive").bool())
     assert torch.equal(negative, expected_of(golden, case, "negative").bool())
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+KEYS = (0, 2)  # of the pictures key, reference, key, reference
+
+
+def matches_of(whole: GoldenNetwork, network: Idol, decoded, layer: int) -> list[Match]:
+    scores, boxes = network.class_logits(decoded, layer).sigmoid(), network.boxes(decoded, layer)
+    out = whole.outputs
+    return [
+        match_queries(
+            scores[picture],
+            boxes[picture],
+            out[f"train.target.key{pair}.boxes"],
+            out[f"train.target.key{pair}.labels"],
+        )
+        for pair, picture in enumerate(KEYS)
+    ]
+
+
+def layer_losses(whole: GoldenNetwork, network: Idol, decoded, layer: int) -> dict[str, float]:
+    """The five losses of a decoder layer, over the matched queries of both key pictures."""
+    matches = matches_of(whole, network, decoded, layer)
+    logits, boxes = network.class_logits(decoded, layer), network.boxes(decoded, layer)
+    images = [whole.inputs[f"train.{picture}.image_uint8_rgb"] for picture in range(4)]
+    chosen = [torch.zeros(0, dtype=torch.long)] * 4
+    for picture, match in zip(KEYS, matches, strict=True):
+        chosen[picture] = match.queries_N
+    sizes = [tuple(image.shape[-2:]) for image in images]
+    masks = network.masks(decoded, network.mask_features(decoded), sizes, chosen, layer)
+    names = ("loss_ce", "loss_bbox", "loss_giou", "loss_mask", "loss_dice")
+    total = torch.zeros(5)
+    for pair, (picture, match) in enumerate(zip(KEYS, matches, strict=True)):
+        target = of_prefix(whole.outputs, f"train.target.key{pair}.")
+        here = whole.inputs[f"train.{picture}.ids"] != -1
+        truth = losses.mask_truth(whole.inputs[f"train.{picture}.masks"][here], (96, 128))
+        queries, objects = match.queries_N, match.objects_N
+        total += torch.stack(
+            [
+                losses.class_loss(logits[picture], queries, target["labels"][objects]),
+                *losses.box_losses(boxes[picture, queries], target["boxes"][objects]),
+                *losses.mask_losses(masks[picture], truth[objects]),
+            ]
+        )
+    number = sum(len(match.queries_N) for match in matches)
+    return dict(zip(names, total / number, strict=True))
+
+
+@pytest.fixture(scope="module")
+def trained(whole, network):
+    with torch.no_grad():
+        return network([whole.inputs[f"train.{picture}.image_uint8_rgb"] for picture in range(4)])
+
+
+@pytest.mark.parametrize("layer", range(3))
+def test_losses_of_every_layer_are_the_released_ones(whole, network, trained, layer):
+    suffix = "" if layer == 2 else f"_{layer}"
+    for name, value in layer_losses(whole, network, trained, layer).items():
+        whole.assert_close(value, f"train.loss.{name}{suffix}")
+
+
+def test_contrastive_losses_are_the_released_ones(whole, network, trained):
+    """The negatives that the release drew are part of the fixture."""
+    out, found = whole.outputs, []
+    scores = network.class_logits(trained).sigmoid()
+    embeddings = network.embeddings(trained.hidden[-1])
+    for pair, match in enumerate(matches_of(whole, network, trained, 2)):
+        key, other = KEYS[pair], KEYS[pair] + 1
+        target = of_prefix(out, f"train.target.ref{pair}.")
+        valid = target["valid"].bool()
+        sets = contrast_sets(
+            scores[other],
+            trained.references[-1][other],
+            target["boxes"],
+            target["labels"],
+            valid,
+        )
+        for g in torch.where(valid)[0].tolist():
+            anchor = embeddings[key, match.best_G[g]]
+            positives, negatives = (embeddings[other][of_set[g]] for of_set in sets)
+            drawn = negatives[out[f"train.contrast.{len(found)}.aux_negative_choice"]]
+            contrast = losses.contrast_loss(anchor, positives, negatives)
+            found.append((contrast, losses.cosine_loss(anchor, positives, drawn)))
+    assert len(found) == 3
+    contrast, cosine = torch.tensor(found).mean(0)
+    whole.assert_close(contrast, "train.loss.loss_reid")
+    whole.assert_close(cosine, "train.loss.loss_reid_aux")
+
+
+def test_weights_of_losses_are_the_released_ones(whole):
+    expected = whole.config["weight_dict"]
+    assert {name: expected[name] for name in losses.WEIGHTS} == losses.WEIGHTS

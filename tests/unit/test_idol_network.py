@@ -10,7 +10,7 @@ from torchvision.models import resnet50
 
 from vis_core.errors import UsageError
 from vis_core.models import weights
-from vis_core.models.idol import Idol, IdolConfig
+from vis_core.models.idol import Idol, IdolConfig, losses
 from vis_core.models.idol.attention import DeformableAttention, sample_levels
 from vis_core.models.idol.backbone import ResNet, from_torchvision
 from vis_core.models.idol.mask_head import aligned_double, num_parameters
@@ -145,6 +145,18 @@ def test_masks_are_computed_for_the_chosen_queries_alone(network):
     torch.testing.assert_close(some[0], every[0][[4, 1]])
 
 
+def test_half_precision_moves_boxes_little_and_masks_are_computed_in_full(network):
+    network.eval()
+    with torch.no_grad():
+        full = network([picture(64, 96)])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = network([picture(64, 96)])
+            boxes, features = network.boxes(half), network.mask_features(half)
+            masks = network.masks(half, features, [(64, 96)], [torch.arange(7)])
+    assert masks[0].dtype == torch.float32
+    torch.testing.assert_close(boxes.float(), network.boxes(full), rtol=0, atol=0.02)
+
+
 def test_every_parameter_learns_from_the_outputs(network):
     decoded = network([picture(128, 128)])
     masks = network.masks(decoded, network.mask_features(decoded), [(128, 128)], [torch.arange(7)])
@@ -210,3 +222,33 @@ def test_the_best_query_stays_when_none_passes():
 def test_boxes_suppress_each_other_within_a_class_only():
     scores = torch.tensor([[0.8, 0.0], [0.9, 0.0], [0.0, 0.7]])
     assert select_queries(scores, boxes(*[(0.5, 0.5)] * 3)).tolist() == [1, 2]
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "drawn"), [(0, 30, 10), (2, 30, 20), (3, 30, 30), (5, 30, 30)]
+)
+def test_ten_negatives_are_drawn_for_each_positive(positives, negatives, drawn):
+    chosen = losses.drawn_negatives(positives, negatives, torch.Generator().manual_seed(1))
+    assert len(set(chosen.tolist())) == drawn
+
+
+def test_losses_of_a_picture_without_objects_are_zero_and_have_gradients():
+    logits = torch.zeros(0, 4, 4, requires_grad=True)
+    boxes = torch.zeros(0, 4, requires_grad=True)
+    found = [
+        *losses.mask_losses(logits, torch.zeros(0, 4, 4, dtype=torch.bool)),
+        *losses.box_losses(boxes, torch.zeros(0, 4)),
+    ]
+    assert [loss.item() for loss in found] == [0, 0, 0, 0]
+    sum(found).backward()
+
+
+def test_masks_of_the_truth_are_read_at_the_middle_of_each_cell():
+    masks = torch.zeros(1, 6, 6, dtype=torch.bool)
+    masks[0, 2, 2] = True
+    truth = losses.mask_truth(masks, (32, 32))
+    assert tuple(truth.shape) == (1, 8, 8)
+    assert truth.nonzero().tolist() == [[0, 0, 0]]

@@ -134,7 +134,13 @@ class Idol(nn.Module):
             parameters = self.detr.controller(decoded.hidden[layer][picture, queries_N])
             shares = decoded.references[layer][picture, queries_N, :2]
             centres = shares * shares.new_tensor([width, height])
-            masks.append(dynamic_masks(features_BFhw[picture], parameters, centres))
+            # Distances in pixels need more digits than half precision has.
+            with torch.autocast(shares.device.type, enabled=False):
+                masks.append(
+                    dynamic_masks(
+                        features_BFhw[picture].float(), parameters.float(), centres.float()
+                    )
+                )
         return masks
 
 
