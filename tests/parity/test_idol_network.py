@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from tests.support.golden import read_case
 from tests.support.golden_networks import GoldenNetwork, read_network, read_shapes
 from vis_core.models.idol import Idol, IdolConfig, losses
 from vis_core.models.idol.mask_head import MaskFeatures, aligned_double, dynamic_masks
@@ -13,6 +15,7 @@ from vis_core.models.idol.matching import Match, contrast_sets, costs, match_que
 from vis_core.models.idol.mlp import Mlp
 from vis_core.models.idol.network import batch_of, convert
 from vis_core.models.idol.position import level_paddings, pixel_centres, sine_embedding
+from vis_core.models.idol.selection import MIN_SCORE, select_queries
 from vis_core.models.idol.transformer import Transformer
 
 LEVELS = range(4)
@@ -296,3 +299,25 @@ def test_contrastive_losses_are_the_released_ones(whole, network, trained):
 def test_weights_of_losses_are_the_released_ones(whole):
     expected = whole.config["weight_dict"]
     assert {name: expected[name] for name in losses.WEIGHTS} == losses.WEIGHTS
+
+
+# --- selection ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["ovis_crowd", "ytvis_low", "ytvis_plain", "ytvis_ties"])
+def test_the_released_queries_pass_in_the_released_order(shared, case):
+    """Where none passes and several are equally good, any of these may be the release's."""
+    golden = read_case(shared, "idol", case)
+    raw = {
+        name: torch.from_numpy(values).float()
+        for name, values in np.load(golden.folder / "raw.npz").items()
+    }
+    for row in golden.predictions:
+        scores = raw["pred_logits"][row.frame_index].sigmoid()
+        chosen = select_queries(scores, raw["pred_boxes"][row.frame_index])
+        expected = torch.tensor(np.array(row.class_scores))
+        if expected.max() <= MIN_SCORE:
+            assert len(chosen) == len(expected) == 1
+            torch.testing.assert_close(scores[chosen].max(), expected.max())
+        else:
+            torch.testing.assert_close(scores[chosen], expected)
