@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.support.golden import read_case
-from tests.support.golden_networks import GoldenNetwork, read_network, read_shapes
+from tests.support.golden_networks import GoldenNetwork, read_network, shapes_of
 from vis_core.models.idol import Idol, IdolConfig, losses
 from vis_core.models.idol.mask_head import MaskFeatures, aligned_double, dynamic_masks
 from vis_core.models.idol.matching import Match, contrast_sets, costs, match_queries
@@ -165,7 +165,7 @@ def test_names_and_shapes_are_those_of_released_checkpoints(shared, name, classe
     with torch.device("meta"):
         network = Idol(IdolConfig(num_classes=classes))
     found = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    assert found == read_shapes(shared, name)
+    assert found == shapes_of(shared, name)
 
 
 # --- matching -------------------------------------------------------------------------------------

@@ -20,9 +20,16 @@ class GoldenNetwork:
     outputs: Mapping[str, Tensor]
     meta: Mapping[str, Any]
 
-    def assert_close(self, found: Tensor, name: str, slack: Tensor | float = 0.0) -> None:
-        """Within the fixture's own tolerance (and `slack`), and exactly for whole numbers."""
-        expected, tolerance = self.outputs[name], self.meta["tolerance"]
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.meta["config"]
+
+    def assert_close(
+        self, found: Tensor, name: str, slack: Tensor | float = 0.0, **tolerance: float
+    ) -> None:
+        """Within `tolerance` or else the fixture's own (and `slack`); whole numbers exactly."""
+        expected = self.outputs[name]
+        tolerance = tolerance or self.meta["tolerance"]
         assert found.shape == expected.shape, f"{name}: {found.shape}, expected {expected.shape}"
         if not expected.is_floating_point():
             assert torch.equal(found, expected), f"{name}: {found}, expected {expected}"
