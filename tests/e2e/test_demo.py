@@ -18,6 +18,9 @@ from tests.support.results import REPO, table
 from vis_core import errors
 from vis_core.data.synth.config import SynthConfig
 
+# One process runs them all: what they look at takes half a minute to make.
+pytestmark = pytest.mark.xdist_group("demo")
+
 SMALL = """
 from jobs import demo
 demo.CLIPS = tuple(
