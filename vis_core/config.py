@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from vis_core.errors import UsageError
+from vis_core.shipped import file_of
 
 T = TypeVar("T")
 
@@ -149,9 +150,9 @@ def as_values(config: Any, *, without_execution: bool = False) -> dict[str, Any]
 
 
 def file_fields(config: Any) -> dict[str, str]:
-    """Name and value of the settings that name files."""
+    """The files that settings name, by field."""
     return {
-        field.name: getattr(config, field.name)
+        field.name: file_of(getattr(config, field.name))
         for field in dataclasses.fields(config)
         if field.metadata.get("file") and getattr(config, field.name) is not None
     }

@@ -1,0 +1,21 @@
+"""Weights that come with the package: `shipped:NAME` stands for a file of `vis_core/weights`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vis_core.errors import UsageError
+
+_SCHEME = "shipped:"
+_FOLDER = Path(__file__).parent / "weights"
+
+
+def file_of(value: str) -> str:
+    """The file that a setting's value names, which for `shipped:NAME` depends on the machine."""
+    if not value.startswith(_SCHEME):
+        return value
+    names = sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
+    name = value.removeprefix(_SCHEME)
+    if name not in names:
+        raise UsageError(f"no weights called {name!r} come with reelmask, only {', '.join(names)}")
+    return str(_FOLDER / f"{name}.safetensors")
