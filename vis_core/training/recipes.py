@@ -7,9 +7,10 @@ from typing import Any
 from vis_core.config import brief, unknown_name
 from vis_core.errors import UsageError
 from vis_core.systems.flow_match.training import DETECTOR
+from vis_core.systems.idol.training import IDOL_PAIRS
 from vis_core.training.recipe import Recipe
 
-_ALL = (DETECTOR,)
+_ALL = (DETECTOR, IDOL_PAIRS)
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 

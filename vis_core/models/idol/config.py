@@ -7,9 +7,8 @@ from typing import Literal
 
 Norm = Literal["frozen", "group"]
 
-_BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_BLOCKS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _COUNTS = (
-    "num_classes",
     "num_queries",
     "stem_width",
     "stage_width",
@@ -22,10 +21,11 @@ _COUNTS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class IdolConfig:
-    num_classes: int
+class IdolShape:
+    """All but the number of categories, which comes from the data."""
+
     num_queries: int = 300  # the most instances of a frame; too few lose objects in crowds
-    depth: int = 50  # of the residual network: 26, 50 or 101
+    depth: int = 50  # of the residual network: 14, 26, 50 or 101
     stem_width: int = 64  # channels of the residual network's stem
     stage_width: int = 256  # channels at stride 4; they double with each stride
     inner_width: int = 64  # channels inside the blocks at stride 4
@@ -37,6 +37,9 @@ class IdolConfig:
     decoder_layers: int = 6
     ffn_width: int = 1024
     points: int = 4  # sampled per head and level
+    # Of the features that masks are read from; too few cannot tell neighbours apart. None: one per
+    # 32 of `width`, as released.
+    mask_channels: int | None = None
     dropout: float = 0.1  # while training
 
     def __post_init__(self) -> None:
@@ -52,6 +55,8 @@ class IdolConfig:
                 "width: expected a multiple of 32 (groups of its norm) and of `heads`, got"
                 f" {self.width} with {self.heads} heads"
             )
+        if self.mask_channels is not None and self.mask_channels < 1:
+            raise ValueError(f"mask_channels: expected 1 or more, got {self.mask_channels}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected 0 to below 1, got {self.dropout}")
 
@@ -59,3 +64,18 @@ class IdolConfig:
     def blocks(self) -> tuple[int, ...]:
         """Residual blocks at strides 4, 8, 16, 32."""
         return _BLOCKS[self.depth]
+
+    @property
+    def mask_features(self) -> int:
+        """`mask_channels`, or the released number."""
+        return self.width // 32 if self.mask_channels is None else self.mask_channels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class IdolConfig(IdolShape):
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes: expected 1 or more, got {self.num_classes}")
+        IdolShape.__post_init__(self)

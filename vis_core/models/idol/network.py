@@ -18,12 +18,7 @@ from vis_core.errors import UsageError
 from vis_core.models.idol.attention import Size
 from vis_core.models.idol.backbone import ResNet
 from vis_core.models.idol.config import IdolConfig
-from vis_core.models.idol.mask_head import (
-    MaskFeatures,
-    channels_of,
-    dynamic_masks,
-    num_parameters,
-)
+from vis_core.models.idol.mask_head import MaskFeatures, dynamic_masks, num_parameters
 from vis_core.models.idol.mlp import Mlp
 from vis_core.models.idol.position import level_paddings, padding_of
 from vis_core.models.idol.transformer import LEVELS, Decoded, Transformer, refined
@@ -78,8 +73,8 @@ class Heads(nn.Module):
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
         self.detr = DeformableDetr(config)
-        self.controller = Mlp(config.width, num_parameters(channels_of(config.width)))
-        self.mask_head = MaskFeatures(config.width)
+        self.controller = Mlp(config.width, num_parameters(config.mask_features))
+        self.mask_head = MaskFeatures(config.width, config.mask_features)
         self.reid_embed_head = Mlp(config.width, config.width)
         self.controller.reset()
 
