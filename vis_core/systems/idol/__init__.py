@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
-from vis_core.systems.idol.config import IdolLinkConfig
+from vis_core import node_files
+from vis_core.fingerprints import file_digests
+from vis_core.system import Predictor, System
+from vis_core.systems.idol.config import IdolLinkConfig, IdolPredictConfig
 from vis_core.systems.idol.linker import IdolLinker
+from vis_core.types import Category
+from vis_core.windows import WindowSpec
 
-__all__ = ["IdolLinkConfig", "IdolLinker"]
+__all__ = ["IDOL", "IdolLinkConfig", "IdolLinker", "IdolPredictConfig"]
+
+
+def make_predictor(config: IdolPredictConfig) -> Predictor:
+    from vis_core.systems.idol.predictor import IdolPredictor  # torch, when it runs
+
+    return IdolPredictor(config)
+
+
+def categories(config: IdolPredictConfig) -> list[Category]:
+    from vis_core.models.idol.files import categories_of  # torch, when it runs
+    from vis_core.models.weights import read_weights
+
+    local = node_files.prepare(config, file_digests(config)).weights
+    return categories_of(read_weights(local), config.weights)
+
+
+IDOL = System(
+    name="idol",
+    predict_version=1,
+    link_version=1,
+    predict_config=IdolPredictConfig,
+    link_config=IdolLinkConfig,
+    window=lambda config: WindowSpec(),
+    make_predictor=make_predictor,
+    make_linker=IdolLinker,
+    categories=categories,
+)
