@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.support.golden_networks import read_network
 from tests.support.idol import CATEGORIES, SMALL
@@ -17,6 +19,7 @@ from vis_core.models.idol.criterion import Pair, Target, losses_of
 from vis_core.models.idol.losses import WEIGHTS
 from vis_core.models.idol.network import convert
 from vis_core.systems.idol.training import IDOL_PAIRS, IdolModule, collate
+from vis_core.training.job import make_train_job
 from vis_core.training.recipes import get_recipe
 
 ALONE = dataclasses.replace(SMALL, detection_only=True)
@@ -185,3 +188,45 @@ def test_a_batch_has_the_released_losses(shared):
 def test_a_recipes_weights_are_for_idol():
     assert get_recipe("idol") is IDOL_PAIRS
     assert IDOL_PAIRS.system("w.safetensors") == ("idol", {"weights": "w.safetensors"})
+
+
+def test_tokens_learn_where_categories_are_only_if_asked_to():
+    """A loss of ours, over the tokens on objects."""
+    torch.manual_seed(0)
+    asked = dataclasses.replace(ALONE, token_loss=1.5)
+    batch = collate(asked, [sample((True, False))])
+    terms = IdolModule(asked, CATEGORIES)(batch, [0])
+    # 20 x 20 px: cells whose middle is inside, at strides 8, 16 and 32.
+    assert (terms["tokens"].over, terms["tokens"].weight) == (3 * 3 + 1 + 0, 1.5)
+    assert terms["tokens"].total > 0
+    assert "tokens" not in IdolModule(ALONE, CATEGORIES)(batch, [0])
+
+
+# --- job files ------------------------------------------------------------------------------------
+
+JOBS = sorted((Path(__file__).parents[2] / "docs" / "jobs").glob("idol_*.yaml"))
+
+
+@pytest.mark.parametrize("file", JOBS, ids=lambda file: file.stem)
+def test_the_job_files_can_be_read(file):
+    job = make_train_job(yaml.safe_load(file.read_text()))
+    assert job.recipe is IDOL_PAIRS
+    assert job.network.detection_only == (job.sampling.num_frames == 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "lr", "steps", "milestones", "short_side"),
+    [
+        ("idol_coco_1", 32, 2e-4, 59200, (22200, 44400), 640),
+        ("idol_coco_2", 32, 2e-4, 59200, (22200, 44400), 640),
+        ("idol_ytvis", 32, 1e-4, 12000, (8000,), 480),
+        ("idol_ovis", 16, 1e-4, 12000, (8000,), 720),
+    ],
+)
+def test_schedules_are_the_released_ones(name, batch, lr, steps, milestones, short_side):
+    file = next(file for file in JOBS if file.stem == name)
+    job = make_train_job(yaml.safe_load(file.read_text()))
+    assert (job.loop.batch_size, job.optimizer.lr, job.schedule.steps) == (batch, lr, steps)
+    assert (job.schedule.milestones, job.network.short_side_px) == (milestones, short_side)
+    assert (job.optimizer.clip_norm, job.optimizer.weight_decay) == (0.01, 1e-4)
+    assert [(rule.match, rule.lr_factor) for rule in job.groups] == [("*backbone*", 0.1)]

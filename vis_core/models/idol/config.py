@@ -13,7 +13,6 @@ _COUNTS = (
     "stem_width",
     "stage_width",
     "inner_width",
-    "encoder_layers",
     "decoder_layers",
     "ffn_width",
     "points",
@@ -33,7 +32,7 @@ class IdolShape:
     norm: Norm = "frozen"
     width: int = 256  # of tokens and queries; the embedding has as many numbers
     heads: int = 8
-    encoder_layers: int = 6
+    encoder_layers: int = 6  # 0 saves the most where pictures are large and time is short
     decoder_layers: int = 6
     ffn_width: int = 1024
     points: int = 4  # sampled per head and level
@@ -46,6 +45,8 @@ class IdolShape:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
+        if self.encoder_layers < 0:
+            raise ValueError(f"encoder_layers: expected 0 or more, got {self.encoder_layers}")
         if self.depth not in _BLOCKS:
             raise ValueError(f"depth: expected one of {sorted(_BLOCKS)}, got {self.depth}")
         if self.norm not in ("frozen", "group"):

@@ -21,6 +21,7 @@ Sum = tuple[Tensor, int]  # over so many
 
 _OF_LAYER = ("loss_ce", "loss_bbox", "loss_giou", "loss_mask", "loss_dice")
 _OF_PAIRS = ("loss_reid", "loss_reid_aux")
+_MASK_LEVELS = 3  # strides 8, 16, 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +50,13 @@ def losses_of(
     targets: Sequence[Target],
     pairs: Sequence[Pair],
     seeds: Sequence[int],
+    *,
+    tokens: bool = False,
 ) -> dict[str, Sum]:
     """Sums of all layers, the last without a suffix; without pairs there is no contrast.
 
-    `seeds`, one for each pair, decide which negatives the cosine loss sees.
+    `seeds`, one for each pair, decide which negatives the cosine loss sees. With `tokens` there is
+    a loss of ours, too: what the transformer reads says where which category is.
     """
     decoded = network(pictures)
     features = network.mask_features(decoded)
@@ -72,6 +76,8 @@ def losses_of(
         found |= {f"{name}{suffix}": (totals[i], number) for i, name in enumerate(_OF_LAYER)}
     if pairs:
         found |= _contrast(network, decoded, targets, matches, pairs, seeds)
+    if tokens:
+        found["loss_tokens"] = _token_loss(network, decoded, targets)
     return found
 
 
@@ -160,3 +166,19 @@ def _sets(
     )
     for g in torch.where(pair.valid_G)[0].tolist():
         yield g, positive_GQ[g], negative_GQ[g]
+
+
+def _token_loss(network: Idol, decoded: Decoded, targets: Sequence[Target]) -> Sum:
+    """Focal, of the first class head on the tokens of three levels, over the tokens on objects."""
+    head, padded = network.detr.detr.class_embed[0], _padded(decoded)
+    total, number = decoded.tokens.memory_BSC.new_zeros(()).float(), 0
+    for level in range(_MASK_LEVELS):
+        logits_BSK = head(decoded.tokens.level(level).flatten(2).transpose(1, 2)).float()
+        for target in targets:
+            masks = losses.mask_truth(target.masks_GHW, padded, 2 * MASK_STRIDE << level)
+            objects, cells = torch.where(masks.flatten(1) > 0)
+            total = total + losses.class_loss(
+                logits_BSK[target.picture], cells, target.labels_G[objects]
+            )
+            number += len(cells)
+    return total, number

@@ -27,6 +27,7 @@ class IdolModule(nn.Module):
 
     def __init__(self, settings: IdolSettings, categories: Sequence[Category]) -> None:
         super().__init__()
+        self._token_loss = settings.token_loss
         self.network = Idol(settings.config(len(categories)))
         if settings.detection_only:
             self.network.detr.reid_embed_head.requires_grad_(False)
@@ -37,17 +38,21 @@ class IdolModule(nn.Module):
         pictures = [picture.to(kind) for picture in inputs["pictures"]]
         targets = [Target(**values) for values in inputs["targets"]]
         pairs = [Pair(**values) for values in inputs["pairs"]]
-        found = losses_of(self.network, pictures, targets, pairs, seeds[: len(pairs)])
+        tokens = self._token_loss > 0
+        found = losses_of(
+            self.network, pictures, targets, pairs, seeds[: len(pairs)], tokens=tokens
+        )
         return {
-            name.removeprefix("loss_"): LossTerm(total, over, _weight(name))
+            name.removeprefix("loss_"): LossTerm(total, over, self._weight(name))
             for name, (total, over) in found.items()
         }
 
-
-def _weight(name: str) -> float:
-    """Earlier layers, named by a number, weigh as much as the last."""
-    stem, _, layer = name.rpartition("_")
-    return WEIGHTS[stem if layer.isdigit() else name]
+    def _weight(self, name: str) -> float:
+        """Earlier layers, named by a number, weigh as much as the last."""
+        if name == "loss_tokens":
+            return self._token_loss
+        stem, _, layer = name.rpartition("_")
+        return WEIGHTS[stem if layer.isdigit() else name]
 
 
 def collate(settings: IdolSettings, samples: Sequence[Sample]) -> dict[str, Any]:
