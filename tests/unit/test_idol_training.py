@@ -178,7 +178,7 @@ def test_a_batch_has_the_released_losses(shared):
         )
     pictures = [given[f"train.{picture}.image_uint8_rgb"] for picture in range(4)]
     with torch.no_grad():
-        found = losses_of(network, pictures, targets, pairs, [0, 1])
+        found = losses_of(network, network(pictures), pictures, targets, pairs, [0, 1])
     assert len(found) == 17
     for name, (total, over) in found.items():
         if name != "loss_reid_aux":  # of negatives drawn at random
@@ -190,16 +190,48 @@ def test_a_recipes_weights_are_for_idol():
     assert IDOL_PAIRS.system("w.safetensors") == ("idol", {"weights": "w.safetensors"})
 
 
-def test_tokens_learn_where_categories_are_only_if_asked_to():
-    """A loss of ours, over the tokens on objects."""
+def test_tokens_learn_categories_only_if_asked_to():
+    """A loss of ours: once for each object and level that has a token on it."""
     torch.manual_seed(0)
     asked = dataclasses.replace(ALONE, token_loss=1.5)
     batch = collate(asked, [sample((True, False))])
     terms = IdolModule(asked, CATEGORIES)(batch, [0])
-    # 20 x 20 px: cells whose middle is inside, at strides 8, 16 and 32.
-    assert (terms["tokens"].over, terms["tokens"].weight) == (3 * 3 + 1 + 0, 1.5)
+    # 20 x 20 px: cells have their middle inside at strides 8 and 16, none at 32.
+    assert (terms["tokens"].over, terms["tokens"].weight) == (2, 1.5)
     assert terms["tokens"].total > 0
     assert "tokens" not in IdolModule(ALONE, CATEGORIES)(batch, [0])
+
+
+def test_windows_around_instances_are_a_mosaic():
+    """Every instance of the clips is in it once; what is left is filled up with the same."""
+    asked = dataclasses.replace(ALONE, token_loss=1.0, windows_px=32)
+    clips = [sample((True, True)) for _ in range(9)]
+    batch = collate(asked, clips)
+    assert [tuple(picture.shape) for picture in batch["pictures"]] == [(3, 128, 128)] * 2
+    assert [target["labels_G"].tolist() for target in batch["targets"]] == [[0, 1] * 8, [0, 1]]
+    first, last = (target["masks_GHW"] for target in batch["targets"])
+    window = first[0, :32, :32]
+    assert (window[6:26, 4:24] == 1).all() and window.sum() == 400 and first[0].sum() == 400
+    assert last[0].sum() == 8 * 400
+    frame = clips[0].frames[0].transpose(2, 0, 1)
+    assert np.array_equal(batch["pictures"][0][:, :32, :32], frame[:, 14:46, 0:32])
+    terms = IdolModule(asked, CATEGORIES)(batch, [0] * 9)
+    assert set(terms) == {"tokens"} and torch.isfinite(terms["tokens"].total)
+
+
+def test_windows_need_instances():
+    asked = dataclasses.replace(ALONE, token_loss=1.0, windows_px=32)
+    with pytest.raises(UsageError, match="only_labelled"):
+        collate(asked, [sample((False,))])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"windows_px": 96}, {"windows_px": 8, "token_loss": 1.0}, {"token_loss": -1.0}],
+)
+def test_a_wrong_setting_is_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        dataclasses.replace(ALONE, **wrong)
 
 
 # --- job files ------------------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Literal
 
-Norm = Literal["frozen", "group"]
+Norm = Literal["frozen", "group", "batch"]
 
 _BLOCKS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _COUNTS = (
@@ -28,7 +29,8 @@ class IdolShape:
     stem_width: int = 64  # channels of the residual network's stem
     stage_width: int = 256  # channels at stride 4; they double with each stride
     inner_width: int = 64  # channels inside the blocks at stride 4
-    # `frozen` needs weights by others; `group` learns from scratch in small batches.
+    # `frozen` needs weights by others. From scratch, `batch` learns several times as fast as
+    # `group`, which does not mind batches of one or two.
     norm: Norm = "frozen"
     width: int = 256  # of tokens and queries; the embedding has as many numbers
     heads: int = 8
@@ -49,8 +51,8 @@ class IdolShape:
             raise ValueError(f"encoder_layers: expected 0 or more, got {self.encoder_layers}")
         if self.depth not in _BLOCKS:
             raise ValueError(f"depth: expected one of {sorted(_BLOCKS)}, got {self.depth}")
-        if self.norm not in ("frozen", "group"):
-            raise ValueError(f"norm: expected frozen or group, got {self.norm!r}")
+        if self.norm not in typing.get_args(Norm):
+            raise ValueError(f"norm: expected frozen, group or batch, got {self.norm!r}")
         if self.width < 32 or self.width % 32 or self.heads < 1 or self.width % self.heads:
             raise ValueError(
                 "width: expected a multiple of 32 (groups of its norm) and of `heads`, got"

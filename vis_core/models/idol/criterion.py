@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vis_core.models.idol import losses
 from vis_core.models.idol.losses import MASK_STRIDE
 from vis_core.models.idol.matching import Match, contrast_sets, match_queries
 from vis_core.models.idol.network import Idol, sizes_of
-from vis_core.models.idol.transformer import Decoded
+from vis_core.models.idol.transformer import Decoded, Tokens
 
 Sum = tuple[Tensor, int]  # over so many
 
@@ -46,19 +47,16 @@ class Pair:
 
 def losses_of(
     network: Idol,
+    decoded: Decoded,
     pictures: Sequence[Tensor],
     targets: Sequence[Target],
     pairs: Sequence[Pair],
     seeds: Sequence[int],
-    *,
-    tokens: bool = False,
 ) -> dict[str, Sum]:
     """Sums of all layers, the last without a suffix; without pairs there is no contrast.
 
-    `seeds`, one for each pair, decide which negatives the cosine loss sees. With `tokens` there is
-    a loss of ours, too: what the transformer reads says where which category is.
+    `seeds`, one for each pair, decide which negatives the cosine loss sees.
     """
-    decoded = network(pictures)
     features = network.mask_features(decoded)
     sizes = [sizes_of(picture) for picture in pictures]
     last = len(decoded.hidden) - 1
@@ -76,8 +74,6 @@ def losses_of(
         found |= {f"{name}{suffix}": (totals[i], number) for i, name in enumerate(_OF_LAYER)}
     if pairs:
         found |= _contrast(network, decoded, targets, matches, pairs, seeds)
-    if tokens:
-        found["loss_tokens"] = _token_loss(network, decoded, targets)
     return found
 
 
@@ -104,7 +100,7 @@ def _layer_losses(
     """The five sums of `_OF_LAYER`."""
     logits = network.class_logits(decoded, layer).float()
     boxes = network.boxes(decoded, layer).float()
-    padded = _padded(decoded)
+    padded = _padded(decoded.tokens)
     total = logits.new_zeros(len(_OF_LAYER))
     for target, match in zip(targets, matches, strict=True):
         picture, queries, objects = target.picture, match.queries_N, match.objects_N
@@ -119,9 +115,9 @@ def _layer_losses(
     return total
 
 
-def _padded(decoded: Decoded) -> tuple[int, int]:
+def _padded(tokens: Tokens) -> tuple[int, int]:
     """The size of the batch: its finest level is at twice the stride of the masks."""
-    height, width = decoded.tokens.sizes[0]
+    height, width = tokens.sizes[0]
     return height * 2 * MASK_STRIDE, width * 2 * MASK_STRIDE
 
 
@@ -168,17 +164,22 @@ def _sets(
         yield g, positive_GQ[g], negative_GQ[g]
 
 
-def _token_loss(network: Idol, decoded: Decoded, targets: Sequence[Target]) -> Sum:
-    """Focal, of the first class head on the tokens of three levels, over the tokens on objects."""
-    head, padded = network.detr.detr.class_embed[0], _padded(decoded)
-    total, number = decoded.tokens.memory_BSC.new_zeros(()).float(), 0
+def token_loss(network: Idol, tokens: Tokens, targets: Sequence[Target]) -> Sum:
+    """How surprised the first class head is by an object's category, read from the tokens on it.
+
+    A loss of ours: over a mean of the object's tokens in each of three levels, summed.
+    """
+    head, padded = network.detr.detr.class_embed[0], _padded(tokens)
+    total, number = tokens.memory_BSC.new_zeros(()).float(), 0
     for level in range(_MASK_LEVELS):
-        logits_BSK = head(decoded.tokens.level(level).flatten(2).transpose(1, 2)).float()
+        logits_BSK = head(tokens.level(level).flatten(2).transpose(1, 2)).float()
+        total = total + logits_BSK.sum() * 0  # where there is no object, gradients are zero
         for target in targets:
             masks = losses.mask_truth(target.masks_GHW, padded, 2 * MASK_STRIDE << level)
-            objects, cells = torch.where(masks.flatten(1) > 0)
-            total = total + losses.class_loss(
-                logits_BSK[target.picture], cells, target.labels_G[objects]
-            )
-            number += len(cells)
+            shares_GS = masks.flatten(1).float()
+            seen = torch.where(shares_GS.any(1))[0]
+            shares = shares_GS[seen] / shares_GS[seen].sum(1, keepdim=True)
+            means = shares @ logits_BSK[target.picture]
+            total = total + F.cross_entropy(means, target.labels_G[seen], reduction="sum")
+            number += len(seen)
     return total, number
