@@ -29,8 +29,8 @@ class IdolShape:
     stem_width: int = 64  # channels of the residual network's stem
     stage_width: int = 256  # channels at stride 4; they double with each stride
     inner_width: int = 64  # channels inside the blocks at stride 4
-    # `frozen` needs weights by others. From scratch, `batch` learns several times as fast as
-    # `group`, which does not mind batches of one or two.
+    # `frozen` needs weights by others. From scratch, `batch` fits sooner than `group`, which does
+    # not mind batches of one or two.
     norm: Norm = "frozen"
     width: int = 256  # of tokens and queries; the embedding has as many numbers
     heads: int = 8
