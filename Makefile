@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test check chaos bench clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/.ready-dev
+demo: $(VENV)/.ready-all
 	$(PY) -m jobs.demo demo-out $(if $(VIDEO),--video "$$VIDEO")
 
 test: $(VENV)/.ready-all
@@ -47,13 +47,9 @@ clean:
 INSTALL = $(VENV)/bin/uv pip install --python $(PY) --compile-bytecode \
 	-c constraints.txt -b constraints.txt
 
-$(VENV)/.ready-dev: $(VENV)/.uv-$(UV_VERSION) pyproject.toml constraints.txt
-	$(INSTALL) -e ".[dev]"
-	@touch $@
-
 $(VENV)/.ready-all: $(VENV)/.uv-$(UV_VERSION) pyproject.toml constraints.txt
 	$(INSTALL) -e ".[dev,train,s3,hota]"
-	@touch $(VENV)/.ready-dev $@
+	@touch $@
 
 $(VENV)/.uv-$(UV_VERSION):
 	@command -v "$(PYTHON)" >/dev/null || { \

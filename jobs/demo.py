@@ -17,7 +17,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +36,9 @@ from vis_core.systems import get_system
 from vis_core.types import VideoInfo
 from vis_core.video.sources import expand_inputs
 
+if TYPE_CHECKING:
+    from vis_core.render.sheet import Strip
+
 _CURRENT = pa.schema([("file", pa.string())])
 SHEET_BYTES = 400_000
 SHARD_FRAMES = 36  # small, so that two cores have work: who comes first takes two units
@@ -49,6 +52,9 @@ class _Clip(NamedTuple):
     seed: int
 
 
+# Systems that need no training, then those whose small networks know the shapes of the clips that
+# are made with categories.
+ANY_VIDEO, TRAINED = ("flow_match",), ("propose_reduce",)
 CLIPS = (
     _Clip("plain", SynthConfig(preset="plain"), 42),
     _Clip("occluded", SynthConfig(preset="occluded"), 32),
@@ -58,11 +64,12 @@ CLIPS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m jobs.demo", description="Labels three clips here and shows what came out."
+        prog="python -m jobs.demo",
+        description="Labels three clips here, system by system, and shows what came out.",
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--video", help="a video of yours, instead of the third clip")
-    parser.add_argument("--system", default="flow_match")
+    parser.add_argument("--system", choices=[*ANY_VIDEO, *TRAINED], help="one alone")
     parser.add_argument("--runner", choices=["inline", "ray"], default="ray")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args(argv)
@@ -79,17 +86,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
-    results = folder / "results"
     own = _own_video(arguments.video) if arguments.video is not None else None
-    inputs = _write_clips(folder / "clips", CLIPS if own is None else CLIPS[:-1])
-    job = _job([*inputs, *filter(None, [own])], results, arguments)
-    code = label.run(job, arguments.runner, as_json=False)
-    if code not in (errors.EXIT_OK, errors.EXIT_QUARANTINE):
-        return code
-    _draw(results, folder)
-    print(_table(results))
-    print(_where_to_look(folder))
+    clips = CLIPS if own is None else CLIPS[:-1]
+    paths = _write_clips(folder / "clips", clips)
+    known = [path for clip, path in zip(clips, paths, strict=True) if _has_categories(clip)]
+    wanted = [arguments.system] if arguments.system else [*ANY_VIDEO, *TRAINED]
+    code, strips, rows = errors.EXIT_OK, [], []
+    for system in wanted:
+        results = _results(folder, system)
+        inputs = known if system in TRAINED else [*paths, *filter(None, [own])]
+        job = _job(inputs, results, system, arguments)
+        found = label.run(job, arguments.runner, as_json=False)
+        if found not in (errors.EXIT_OK, errors.EXIT_QUARANTINE):
+            return found
+        code = max(code, found)
+        strips += _draw(results, system, folder)
+        rows += _rows(results, system)
+    _write_sheet(folder / "contact.png", strips)
+    print(_table(rows))
+    print(_where_to_look(folder, wanted))
     return code
+
+
+def _has_categories(clip: _Clip) -> bool:
+    return clip.config.preset != "open_world"
+
+
+def _results(folder: Path, system: str) -> Path:
+    """One folder of results holds one system's."""
+    return folder / ("results" if system == ANY_VIDEO[0] else f"results-{system}")
 
 
 def _say(words: Sequence[object]) -> None:
@@ -167,16 +192,16 @@ def _truth_of(clips: Sequence[_Clip]) -> str:
 # --- labelling and drawing ------------------------------------------------------------------------
 
 
-def _job(inputs: Sequence[str], results: Path, arguments: argparse.Namespace) -> Job:
+def _job(inputs: Sequence[str], results: Path, system: str, arguments: argparse.Namespace) -> Job:
     settings = [f"shard_frames={SHARD_FRAMES}", *arguments.set]
-    words = ["label", *inputs, "--out", results, "--system", arguments.system]
+    words = ["label", *inputs, "--out", results, "--system", system]
     words += ["--runner", arguments.runner]
     for setting in settings:
         words += ["--set", setting]
     job = make_job(
         inputs,
         str(results),
-        [MemberSpec(system=get_system(arguments.system))],
+        [MemberSpec(system=get_system(system))],
         settings=config.parse_assignments(settings),
     )
     if _holds_another_job(job):
@@ -195,14 +220,14 @@ def _holds_another_job(job: Job) -> bool:
     return earlier.get("inputs") != list(job.inputs) or systems != [job.members[0].system.name]
 
 
-def _draw(results: Path, folder: Path) -> None:
-    """Overlay videos of all clips, and a picture of some of their moments."""
+def _draw(results: Path, system: str, folder: Path) -> list[tuple[VideoInfo, Strip]]:
+    """Overlay videos of a system's clips, and some of their moments."""
     from vis_core.render.render import render
-    from vis_core.render.sheet import contact_sheet, strip_of
+    from vis_core.render.sheet import strip_of
     from vis_core.render.source import RenderSource
     from vis_core.video.reader import VideoReader
 
-    overlays = folder / "overlays"
+    overlays = folder / results.name.replace("results", "overlays")
     _say(["render", results, "--out", overlays])
     source = RenderSource(str(results))
     report = render(source, str(overlays), progress=progress.for_stderr())
@@ -211,11 +236,19 @@ def _draw(results: Path, folder: Path) -> None:
     drawn = [video for video in source.videos if video.video_id not in report.skipped]
     counts = _rows_of_videos(results, "tracks")
     with VideoReader() as reader:
-        strips = [
-            strip_of(source, video, reader, f"{video.video_id}, {counts[video.video_id]} tracks")
-            for video in sorted(drawn, key=_rank)
+        captions = [f"{v.video_id}, {counts[v.video_id]} tracks by {system}" for v in drawn]
+        return [
+            (video, strip_of(source, video, reader, caption))
+            for video, caption in zip(drawn, captions, strict=True)
         ]
-    (folder / "contact.png").write_bytes(contact_sheet(strips, SHEET_BYTES))
+
+
+def _write_sheet(path: Path, strips: Sequence[tuple[VideoInfo, Strip]]) -> None:
+    """Clip by clip; the sort keeps the systems of a clip in their order."""
+    from vis_core.render.sheet import contact_sheet
+
+    ordered = [strip for _, strip in sorted(strips, key=lambda pair: _rank(pair[0]))]
+    path.write_bytes(contact_sheet(ordered, SHEET_BYTES))
 
 
 def _rank(video: VideoInfo) -> tuple[int, str]:
@@ -228,18 +261,29 @@ def _rank(video: VideoInfo) -> tuple[int, str]:
 # --- what came out --------------------------------------------------------------------------------
 
 
-def _table(results: Path) -> str:
+def _rows(results: Path, system: str) -> list[list[str]]:
     store = open_store(str(results), create=False)
     tracks, masks = (_rows_of_videos(results, name) for name in ("tracks", "masks"))
     seconds = _seconds(store)
-    rows = [["clip", "frames", "tracks", "masks", "seconds"]]
+    rows = []
     for video in sorted(table_to_videos(store.videos()), key=_rank):
         name = video.video_id
         numbers = video.num_frames, tracks[name], masks[name]
-        rows.append([name, *map(str, numbers), f"{seconds.get(name, 0.0):.1f}"])
+        rows.append([name, system, *map(str, numbers), f"{seconds.get(name, 0.0):.1f}"])
+    return rows
+
+
+def _table(found: Sequence[Sequence[str]]) -> str:
+    rows = [["clip", "system", "frames", "tracks", "masks", "seconds"], *found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+        "  ".join(
+            [
+                *map(str.ljust, row[:2], widths[:2]),
+                *map(str.rjust, row[2:], widths[2:]),
+            ]
+        )
+        for row in rows
     ]
     return "\n".join(["", *lines])
 
@@ -266,22 +310,26 @@ def _seconds(store: Store) -> dict[str, float]:
     return seconds
 
 
-def _where_to_look(folder: Path) -> str:
+def _where_to_look(folder: Path, systems: Sequence[str]) -> str:
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
-    masks = folder / "results" / "masks" / "*.parquet"
+    results = [_results(folder, system) for system in systems]
+    overlays = [folder / path.name.replace("results", "overlays") for path in results]
     query = (
         "select video_id, track_id, count(*) as frames, round(avg(score), 2) as score"
-        f' from \\"{masks}\\" group by all order by all'
+        f' from \\"{results[0] / "masks" / "*.parquet"}\\" group by all order by all'
     )
-    return f"""
-overlays  {folder}/overlays/*.mp4, for any browser
-picture   {folder}/contact.png
-tables    {folder}/results/tracks and {folder}/results/masks, as Parquet
-truth     {folder}/clips/truth.json, of the clips made here
-
-Try: {python} -c 'import duckdb; duckdb.sql("{query}").show()'"""
+    lines = [
+        "",
+        f"picture   {folder}/contact.png",
+        *(f"overlays  {path}/*.mp4, for any browser" for path in overlays),
+        *(f"tables    {path}/tracks and {path}/masks, as Parquet" for path in results),
+        f"truth     {folder}/clips/truth.json, of the clips made here",
+        "",
+        f"Try: {python} -c 'import duckdb; duckdb.sql(\"{query}\").show()'",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

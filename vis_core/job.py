@@ -11,13 +11,14 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vis_core import config
+from vis_core import config, node_files
 from vis_core.association.fusion import FusionConfig
 from vis_core.errors import UsageError
 from vis_core.fingerprints import file_digests, linker_fingerprint, member_fingerprint
 from vis_core.schema import FileMetadata
 from vis_core.store.parts import ROW_GROUP_BYTES
 from vis_core.system import System
+from vis_core.types import Category
 from vis_core.video.limits import Limits
 from vis_core.video.sampling import Sampling
 
@@ -97,6 +98,10 @@ class Member:
     weight: float = 1.0  # of its vote where members are fused
     weights_digest: str = ""  # SHA-256 of the weights the config names; empty where it names none
     file_digests: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of predict_config
+
+    def categories(self) -> list[Category]:
+        """What its labels mean; may read the files that its settings name."""
+        return self.system.categories(node_files.prepare(self.predict_config, self.file_digests))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -193,7 +193,7 @@ def test_ctrl_c_ends_with_one_line(tmp_path):
 def test_the_makefile_passes_the_video_on():
     """Whatever its name: with spaces, quotes and dollars."""
     name = "it's my 'clip' $HOME.mp4"
-    words = ["make", "-s", "-o", ".venv/.ready-dev", "demo", "PY=printf '%s|'"]
+    words = ["make", "-s", "-o", ".venv/.ready-all", "demo", "PY=printf '%s|'"]
     done = subprocess.run(
         words,
         cwd=REPO,

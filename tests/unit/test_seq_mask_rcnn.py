@@ -17,10 +17,10 @@ from vis_core.models.seq_mask_rcnn.aggregate import aggregate
 from vis_core.models.seq_mask_rcnn.anchors import base_anchors
 from vis_core.models.seq_mask_rcnn.boxes import BoxRules
 from vis_core.models.seq_mask_rcnn.detect import DetectConfig, choose, paste, suppress_masks
-from vis_core.models.seq_mask_rcnn.inputs import MEAN, InputSize, padded, prepare
+from vis_core.models.seq_mask_rcnn.files import load_release
+from vis_core.models.seq_mask_rcnn.inputs import MEAN, InputSize, normalised, padded, resized
 from vis_core.models.seq_mask_rcnn.losses import soft_iou_losses
 from vis_core.models.seq_mask_rcnn.memory import Memory
-from vis_core.models.seq_mask_rcnn.release import load_release
 from vis_core.models.seq_mask_rcnn.rpn import ProposalConfig, anchors_of
 from vis_core.models.seq_mask_rcnn.scores import boxes_of_masks, class_scores_of_masks
 from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead, fit_masks
@@ -76,7 +76,7 @@ def test_a_canvas_may_be_a_pixel_smaller_than_the_picture():
 def test_pictures_are_normalised_and_padded_with_the_mean_colour():
     picture = np.zeros((36, 64, 3), np.uint8)
     picture[:] = (255, 0, 103)
-    found = prepare(picture, InputSize(long_side_px=64, short_side_px=36))
+    found = normalised(resized(picture, InputSize(long_side_px=64, short_side_px=36)))
     assert found.shape == (3, 64, 64) and not found[:, 36:].any()
     assert found[:, :36].std(dim=(1, 2)).max() <= 1e-6
     expected = [(255 - MEAN[0]) / 58.395, -MEAN[1] / 57.12, (103 - MEAN[2]) / 57.375]
@@ -84,7 +84,7 @@ def test_pictures_are_normalised_and_padded_with_the_mean_colour():
 
 
 def test_pictures_are_enlarged_too():
-    found = prepare(np.full((18, 32, 3), 200, np.uint8), YTVIS)
+    found = normalised(resized(np.full((18, 32, 3), 200, np.uint8), YTVIS))
     assert found.shape == (3, 384, 640)
     assert found[0, 359, 639] > 0 and not found[:, 360:].any()
 
@@ -382,13 +382,15 @@ def test_masks_go_that_overlap_an_earlier_one(ranges, expected):
 @pytest.mark.parametrize("rules", [LEGACY, MODERN], ids=["legacy", "modern"])
 def test_masks_are_pasted_into_their_boxes(rules):
     boxes = torch.tensor([[2.0, 3, 7, 8], [-3, -2, 3, 4]])
-    found = paste(rules, torch.ones(2, 28, 28), boxes, (10, 12))
+    found = paste(rules, torch.ones(2, 28, 28), boxes, (10, 12)) > 0.5
     assert found[0, 4:8, 3:7].all() and not found[0, :2].any() and not found[0, :, 9:].any()
     assert found[1, :4, :3].all() and not found[1, 6:].any()
 
 
 def test_legacy_masks_fill_their_last_pixels():
-    found = paste(LEGACY, torch.ones(1, 28, 28), torch.tensor([[2.9, 3.0, 7.9, 8.2]]), (10, 12))
+    found = (
+        paste(LEGACY, torch.ones(1, 28, 28), torch.tensor([[2.9, 3.0, 7.9, 8.2]]), (10, 12)) > 0.5
+    )
     expected = torch.zeros(1, 10, 12, dtype=torch.bool)
     expected[:, 3:9, 2:8] = True
     assert torch.equal(found, expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vis_core.models.seq_mask_rcnn.aggregate import aggregate
+from tests.support.plain_propagation import propagate_plainly
 from vis_core.models.seq_mask_rcnn.key_frames import MemoryPolicy, key_frames, remembered
 from vis_core.models.seq_mask_rcnn.propagate import Start, View, propagate
 from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead
@@ -97,27 +97,6 @@ def video(head, num_frames):
     return pictures, [View(p2_1CHW=p[0], query=head.query(*p)) for p in pictures]
 
 
-def naive(head, pictures, starts, step):
-    """The loop of the paper: one key frame after the other, nothing shared, nothing kept."""
-    found = {}
-    for index, start in enumerate(starts):
-        if not len(start.masks_OHW):
-            continue
-        p2 = pictures[start.frame][0]
-        first = head.remember(p2, start.masks_OHW)
-        soft = head.segment(head.query(*pictures[start.frame]), [first])
-        found[index, start.frame] = aggregate(soft)
-        forward = range(start.frame + 1, len(pictures))
-        for frames in (forward, range(start.frame - 1, -1, -1)):
-            memory = first
-            for frame in frames:
-                soft = aggregate(head.segment(head.query(*pictures[frame]), [memory]))
-                found[index, frame] = soft
-                if (frame - start.frame) % step == 0:
-                    memory = memory + head.remember(pictures[frame][0], soft)
-    return found
-
-
 def starts_of(*frames_and_objects):
     return [
         Start(frame=frame, masks_OHW=(random(number, *SIZE, seed=100 + n) > 0.6).float())
@@ -144,7 +123,7 @@ def test_sweeps_find_what_the_plain_loop_finds(case, step, dtype, most):
     head = varied_head(dtype)
     pictures, views = video(head, 7)
     starts = starts_of(*CASES[case])
-    expected = naive(head, pictures, starts, step)
+    expected = propagate_plainly(head, pictures.__getitem__, len(pictures), starts, step)
     found = list(propagate(head, views.__getitem__, 7, starts, step))
     assert len(found) == len(expected)
     difference = max(
@@ -158,7 +137,10 @@ def test_what_is_remembered_matters():
     """Else the comparison with the loop would say nothing of the memories."""
     head = varied_head()
     pictures, _ = video(head, 7)
-    often, seldom = (naive(head, pictures, starts_of((2, 2)), step) for step in (1, 9))
+    often, seldom = (
+        propagate_plainly(head, pictures.__getitem__, len(pictures), starts_of((2, 2)), step)
+        for step in (1, 9)
+    )
     assert (often[0, 3] - seldom[0, 3]).abs().max() == 0
     assert (often[0, 6] - seldom[0, 6]).abs().max() > 1e-3
 

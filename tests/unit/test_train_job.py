@@ -8,7 +8,8 @@ from torch import nn
 
 from tests.support.training import job_values
 from vis_core.errors import UsageError
-from vis_core.models.weights import About, load_into, read_about, read_weights, to_bytes
+from vis_core.models.about import About, read_about
+from vis_core.models.weights import load_into, read_weights, to_bytes
 from vis_core.store.folder import open_folder
 from vis_core.training.config import GroupRule, OptimizerConfig, ScheduleConfig
 from vis_core.training.ema import Ema

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -15,21 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from vis_core.errors import UsageError
-from vis_core.types import Category
+from vis_core.models.about import About, about_of, first_line, metadata_of
 
-_ABOUT = "reelmask"  # the key in a file's metadata
 # Where checkpoints of others keep the weights themselves.
 _INSIDE = ("state_dict", "model", "model_state_dict")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class About:
-    """What a file says of its weights; enough to build the network again."""
-
-    recipe: str
-    settings: dict[str, Any]
-    categories: list[Category]
-    step: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,15 +41,17 @@ class Loaded:
         return lines
 
 
-def to_bytes(network: nn.Module, about: About) -> bytes:
-    """A safetensors file of the network's weights and buffers."""
-    record = dataclasses.asdict(about)
+def to_bytes(network: nn.Module, about: About, *, half: bool = False) -> bytes:
+    """A safetensors file of the network's weights and buffers; `half` of the size, to be shipped.
+
+    Who loads it has single precision again.
+    """
     # Cloned, because the format holds no tensor under two names.
     tensors = {
-        name: tensor.detach().cpu().contiguous().clone()
+        name: _of_kind(tensor.detach().cpu(), half=half).contiguous().clone()
         for name, tensor in network.state_dict().items()
     }
-    return safetensors.torch.save(tensors, {_ABOUT: json.dumps(record)})
+    return safetensors.torch.save(tensors, metadata_of(about))
 
 
 def read_weights(path: str) -> Weights:
@@ -71,7 +60,7 @@ def read_weights(path: str) -> Weights:
         if Path(path).suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-            return Weights(tensors=safetensors.torch.load_file(path), about=_about(metadata))
+            return Weights(tensors=safetensors.torch.load_file(path), about=about_of(metadata))
         return Weights(tensors=_of_pickle(path), about=None)
     except FileNotFoundError as error:
         raise UsageError(f"there are no weights at {path!r}") from error
@@ -81,19 +70,8 @@ def read_weights(path: str) -> Weights:
     except Exception as error:
         raise UsageError(
             f"{path!r} holds no weights that can be read safely (expected .safetensors, or a"
-            f" PyTorch file of tensors alone): {_first_line(error)}"
+            f" PyTorch file of tensors alone): {first_line(error)}"
         ) from error
-
-
-def read_about(path: str) -> About | None:
-    """What a file says of itself, without reading its tensors."""
-    if Path(path).suffix != ".safetensors":
-        return None
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            return _about(file.metadata() or {})
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UsageError(f"cannot read the weights {path!r}: {_first_line(error)}") from error
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], reset: Sequence[str]) -> Loaded:
@@ -138,17 +116,5 @@ def _of_pickle(path: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _about(metadata: Mapping[str, str]) -> About | None:
-    if _ABOUT not in metadata:
-        return None
-    try:
-        record = json.loads(metadata[_ABOUT])
-        record["categories"] = [Category(**entry) for entry in record["categories"]]
-        return About(**record)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"the description in the weights is damaged: {error}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _of_kind(tensor: Tensor, *, half: bool) -> Tensor:
+    return tensor.half() if half and tensor.is_floating_point() else tensor

@@ -74,17 +74,17 @@ def categories(job: Job) -> pa.Table:
     rows = [
         {"member": member.name, **dataclasses.asdict(category)}
         for member in job.members
-        for category in member.system.categories(member.predict_config)
+        for category in member.categories()
     ]
     return pa.Table.from_pylist(rows, schema=schema.CATEGORIES)
 
 
-def check_members_agree(job: Job) -> None:
-    """Members can be fused only if a label means the same to all of them."""
+def check_labels(job: Job) -> None:
+    """Labels have names, before anything is computed; fused members have the same ones."""
+    found = {member.name: member.categories() for member in job.members}
     if job.fusion is None:
         return
-    maps = read_label_maps(job.fusion.label_map, [member.name for member in job.members])
-    found = {m.name: m.system.categories(m.predict_config) for m in job.members}
+    maps = read_label_maps(job.fusion.label_map, list(found))
     named = {name: map_categories(c, maps.get(name, {})) for name, c in found.items() if c}
     check_label_maps(named)
 

@@ -124,7 +124,7 @@ class Run:
         self, make_probe: MakeProbe, progress: Progress, *, workers: int | None = None
     ) -> None:
         """Brings the videos table up to date with the inputs."""
-        finish.check_members_agree(self.job)
+        finish.check_labels(self.job)
         started = time.monotonic()
         ids = {} if self.job.replace else self._given_ids()
         self._videos = index_videos(

@@ -11,15 +11,15 @@ from vis_core.systems.instance_flow import InstanceFlowLinkConfig, InstanceFlowL
 from vis_core.systems.link_only import link_only
 from vis_core.systems.minvis import MinvisLinkConfig, MinvisLinker
 from vis_core.systems.oracle import ORACLE
-from vis_core.systems.propose_reduce import ProposeReduceLinkConfig, ProposeReduceLinker
+from vis_core.systems.propose_reduce import PROPOSE_REDUCE
 
 _ALL = (
     FLOW_MATCH,
     IDOL,
     link_only("instance_flow", InstanceFlowLinkConfig, InstanceFlowLinker),
     link_only("minvis", MinvisLinkConfig, MinvisLinker),
-    link_only("propose_reduce", ProposeReduceLinkConfig, ProposeReduceLinker),
     ORACLE,
+    PROPOSE_REDUCE,
 )
 
 SYSTEMS: dict[str, System] = {system.name: system for system in _ALL}

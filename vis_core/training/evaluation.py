@@ -13,7 +13,8 @@ from torch import nn
 from vis_core.eval.evaluate import EvalConfig, evaluate
 from vis_core.job import MemberSpec, make_job
 from vis_core.local import run_inline
-from vis_core.models.weights import About, to_bytes
+from vis_core.models.about import About
+from vis_core.models.weights import to_bytes
 from vis_core.systems import get_system
 from vis_core.training.config import EvaluationConfig
 from vis_core.training.recipe import Recipe

@@ -23,7 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from vis_core.config import as_values
 from vis_core.errors import ReelmaskError
 from vis_core.failpoints import failpoint
-from vis_core.models.weights import About, load_into, read_weights, to_bytes
+from vis_core.models.about import About
+from vis_core.models.weights import load_into, read_weights, to_bytes
 from vis_core.progress import Progress
 from vis_core.store.folder import open_folder
 from vis_core.training import checkpoint as checkpoints

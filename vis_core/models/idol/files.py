@@ -46,11 +46,9 @@ def from_weights(weights: Weights, path: str) -> tuple[Idol, IdolSettings]:
 
 
 def categories_of(weights: Weights, path: str) -> list[Category]:
-    """As the file names them; released files give numbers alone."""
-    if weights.about is not None:
-        return list(weights.about.categories)
+    """Released files know how many there are, and not what they are called."""
     number = _num_classes(weights.tensors, path)
-    return [Category(label=i, name=f"category {i}", source=RECIPE) for i in range(1, number + 1)]
+    return [Category(label=i, name=f"class_{i}", source=RECIPE) for i in range(1, number + 1)]
 
 
 def settings_of(weights: Weights, path: str) -> IdolSettings:

@@ -3,7 +3,7 @@
 Legacy boxes hold their right and lower pixels, so a width is x2 - x1 + 1. Everything that differs
 follows from this one pixel, the `edge`.
 
-Shapes: N boxes, K offsets per box (one per class), 4 corners or offsets.
+Shapes: N or M boxes, K offsets per box (one per class), 4 corners or offsets.
 """
 
 from __future__ import annotations
@@ -55,6 +55,12 @@ class BoxRules:
         height, width = size
         highest = boxes.new_tensor([width, height, width, height]) - self.edge
         return torch.minimum(boxes.clamp(min=0), highest)
+
+    def iou(self, one_N4: Tensor, other_M4: Tensor) -> Tensor:
+        """(N, M)"""
+        added = one_N4.new_tensor([0.0, 0.0, self.edge, self.edge])
+        found: Tensor = ops.box_iou(one_N4 + added, other_M4 + added)
+        return found
 
     def suppress(self, boxes_N4: Tensor, scores_N: Tensor, above: float) -> Tensor:
         """Indices that stay, by falling score; an overlap of exactly `above` stays."""

@@ -22,6 +22,14 @@ class SeqMaskRcnnConfig:
     anchor_scale: int = 8  # an anchor's side over its level's stride; too high misses small objects
     finest_roi_px: int = 56  # boxes of twice the side leave the finest level
     legacy: bool = True  # boxes with inclusive corners, as released weights need them
+    # Of pictures as the network gets them; 854 x 480 for DAVIS.
+    long_side_px: int = 640
+    short_side_px: int = 360
+    # Of use while training alone: whether detection is learned in one frame of a pair, as released,
+    # or in both; and what telling classes apart counts beside the rest, too little for networks
+    # that begin from nothing.
+    detect_in: Literal["first", "both"] = "first"
+    class_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name, lowest, highest in (
@@ -33,6 +41,9 @@ class SeqMaskRcnnConfig:
             ("mask_channels", 1, 1024),
             ("anchor_scale", 1, 64),
             ("finest_roi_px", 1, 1024),
+            ("long_side_px", 32, 8192),
+            ("short_side_px", 32, 4096),
+            ("class_weight", 0.01, 100),
         ):
             if not lowest <= getattr(self, name) <= highest:
                 raise ValueError(
@@ -42,6 +53,8 @@ class SeqMaskRcnnConfig:
             raise ValueError(f"blocks: expected four numbers from 1 to 100, got {self.blocks}")
         if self.block not in ("bottleneck", "basic"):
             raise ValueError(f"block: expected 'bottleneck' or 'basic', got {self.block!r}")
+        if self.detect_in not in ("first", "both"):
+            raise ValueError(f"detect_in: expected 'first' or 'both', got {self.detect_in!r}")
         if self.norm not in ("batch", "group"):
             raise ValueError(f"norm: expected 'batch' or 'group', got {self.norm!r}")
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):

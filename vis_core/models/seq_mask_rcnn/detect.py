@@ -71,20 +71,19 @@ def _best(found: Detections, most: int) -> Detections:
 
 
 def paste(rules: BoxRules, soft_NSS: Tensor, boxes_N4: Tensor, size: tuple[int, int]) -> Tensor:
-    """Binary masks (N, H, W) on a canvas of (height, width)."""
+    """Soft masks (N, H, W) on a canvas of (height, width)."""
     if not len(soft_NSS):
-        return torch.zeros(0, *size, dtype=torch.bool, device=soft_NSS.device)
+        return torch.zeros(0, *size, device=soft_NSS.device)
     if not rules.legacy:
         soft_N1HW: Tensor = paste_masks_in_image(soft_NSS[:, None], boxes_N4, size)
-        return soft_N1HW[:, 0] > 0.5
-    canvas = torch.zeros(len(soft_NSS), *size, dtype=torch.bool, device=soft_NSS.device)
+        return soft_N1HW[:, 0]
+    canvas = torch.zeros(len(soft_NSS), *size, device=soft_NSS.device)
     for index, (x1, y1, x2, y2) in enumerate(boxes_N4.int().tolist()):
         box = (max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1))
         soft = functional.interpolate(soft_NSS[index, None, None], size=box, mode="bilinear")[0, 0]
         place = canvas[index, max(y1, 0) : y1 + box[0], max(x1, 0) : x1 + box[1]]
         top, left = max(-y1, 0), max(-x1, 0)
-        cut = soft[top : top + place.shape[0], left : left + place.shape[1]]
-        place.copy_(cut > 0.5)
+        place.copy_(soft[top : top + place.shape[0], left : left + place.shape[1]])
     return canvas
 
 

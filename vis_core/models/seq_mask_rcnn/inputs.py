@@ -51,18 +51,21 @@ def padded(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def prepare(picture_HW3: npt.NDArray[np.uint8], inputs: InputSize) -> Tensor:
-    """An RGB picture, resized, normalised and padded to the right and below: (3, H, W).
-
-    What is padded has the mean colour.
-    """
+def resized(picture_HW3: npt.NDArray[np.uint8], inputs: InputSize) -> npt.NDArray[np.uint8]:
+    """An RGB picture at the network's size."""
     height, width = inputs.resized(picture_HW3.shape[:2])
-    small = picture_HW3
-    if small.shape[:2] != (height, width):
-        small = np.asarray(
-            cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8
-        )
-    values = (small.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    if picture_HW3.shape[:2] == (height, width):
+        return picture_HW3
+    small = cv2.resize(picture_HW3, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(small, np.uint8)
+
+
+def normalised(picture_HW3: npt.NDArray[np.uint8]) -> Tensor:
+    """Padded to the right and below with the mean colour: (3, H, W)."""
+    height, width = picture_HW3.shape[:2]
+    values = (picture_HW3.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(
+        STD, np.float32
+    )
     found = torch.zeros(3, *padded((height, width)))
     found[:, :height, :width] = torch.from_numpy(values).permute(2, 0, 1)
     return found

@@ -1,12 +1,43 @@
-"""The loss of propagated masks (section 8.2, 5).
+"""The losses (section 8.2), each as a sum: who calls knows over how many.
 
-Shapes: O objects, H x W pixels.
+Shapes: N regions, K classes with the background first, S x S bins, O objects, H x W pixels.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+_RPN_BETA = 1 / 9  # offsets smaller than that count by their square
+
+
+def proposal_losses(
+    logits_N: Tensor, offsets_N4: Tensor, is_object_N: Tensor, targets_N4: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of the sampled anchors, whether they are objects; of those that are, where."""
+    objectness = functional.binary_cross_entropy_with_logits(
+        logits_N, is_object_N.to(logits_N), reduction="sum"
+    )
+    return objectness, _smooth(offsets_N4[is_object_N], targets_N4[is_object_N], _RPN_BETA)
+
+
+def region_losses(
+    logits_NK: Tensor, offsets_NK4: Tensor, labels_N: Tensor, targets_N4: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of the sampled regions their class, background too; of objects the box by their class."""
+    classes = functional.cross_entropy(logits_NK, labels_N, reduction="sum")
+    objects = torch.where(labels_N > 0)[0]
+    return classes, _smooth(offsets_NK4[objects, labels_N[objects]], targets_N4[objects], 1.0)
+
+
+def mask_losses(logits_NKSS: Tensor, labels_N: Tensor, targets_NSS: Tensor) -> Tensor:
+    """(N) the mean over the pixels of each object's own channel."""
+    each = torch.arange(len(labels_N), device=labels_N.device)
+    found = functional.binary_cross_entropy_with_logits(
+        logits_NKSS[each, labels_N], targets_NSS, reduction="none"
+    )
+    return found.mean(dim=(1, 2))
 
 
 def soft_iou_losses(soft_OHW: Tensor, truth_OHW: Tensor) -> Tensor:
@@ -15,3 +46,7 @@ def soft_iou_losses(soft_OHW: Tensor, truth_OHW: Tensor) -> Tensor:
     shared = torch.minimum(soft_OHW, truth).sum(dim=(1, 2))
     either = torch.maximum(soft_OHW, truth).sum(dim=(1, 2))
     return 1 - shared / (either + 1e-6)
+
+
+def _smooth(found: Tensor, wanted: Tensor, beta: float) -> Tensor:
+    return functional.smooth_l1_loss(found, wanted, beta=beta, reduction="sum")

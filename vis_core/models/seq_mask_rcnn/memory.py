@@ -45,9 +45,16 @@ class Memory:
 
     def read(self, query_1KHW: Tensor) -> Tensor:
         """Values (O, V, H, W): for each place the mean of all, weighted by how alike keys are."""
-        queries = _places(query_1KHW).expand(len(self), -1, -1)
-        read_OMV = functional.scaled_dot_product_attention(queries, self.keys_OMK, self.values_OMV)
-        return read_OMV.transpose(1, 2).unflatten(2, query_1KHW.shape[-2:])
+        queries, keys = _places(query_1KHW).expand(len(self), -1, -1), self.keys_OMK
+        scale = queries.shape[-1] ** -0.5
+        # Processors have a kernel that never holds all similarities, for keys as wide as values.
+        narrower = self.values_OMV.shape[-1] - queries.shape[-1]
+        if queries.device.type == "cpu" and narrower > 0:
+            queries, keys = (functional.pad(x, (0, narrower)) for x in (queries, keys))
+        read_O1MV = functional.scaled_dot_product_attention(
+            queries[:, None], keys[:, None], self.values_OMV[:, None], scale=scale
+        )
+        return read_O1MV[:, 0].transpose(1, 2).unflatten(2, query_1KHW.shape[-2:])
 
 
 def _places(grid_OCHW: Tensor) -> Tensor:

@@ -93,13 +93,20 @@ class SeqMaskRcnn(nn.Module):
         found_NK4 = self.rules.clip(self.rules.decode(boxes_N4, offsets_NK4, STDS), size)
         return choose(self.rules, choosing, found_NK4, logits_NK.softmax(dim=1))
 
-    def masks(self, features: Features, found: Detections, canvas: Size) -> Tensor:
-        """Binary masks (N, H, W) of all detections, each by the channel of its class."""
-        if not len(found):
-            return torch.zeros(0, *canvas, dtype=torch.bool, device=found.boxes_N4.device)
-        logits = self.mask_head(self.regions(features, [found.boxes_N4], MASK_BINS))
-        each = torch.arange(len(found), device=logits.device)
-        return paste(self.rules, logits[each, found.labels_N].sigmoid(), found.boxes_N4, canvas)
+    def soft_masks(
+        self, features: Features, boxes: Sequence[Tensor], labels: Sequence[Tensor], canvas: Size
+    ) -> list[Tensor]:
+        """Soft masks (N, H, W) of the boxes of each image, each by the channel of its class."""
+        numbers = [len(of_one) for of_one in boxes]
+        if not sum(numbers):
+            return [torch.zeros(0, *canvas, device=of_one.device) for of_one in boxes]
+        logits = self.mask_head(self.regions(features, boxes, MASK_BINS))
+        each = torch.arange(len(logits), device=logits.device)
+        soft = logits[each, torch.cat(list(labels))].float().sigmoid().split(numbers)
+        return [
+            paste(self.rules, of_one, where, canvas)
+            for of_one, where in zip(soft, boxes, strict=True)
+        ]
 
     def objects(
         self,
@@ -110,7 +117,8 @@ class SeqMaskRcnn(nn.Module):
         choosing: DetectConfig,
     ) -> Tensor:
         """Masks (O, H, W) that start sequences at a key frame; `canvas` is nearly `size`."""
-        masks_NHW = self.masks(features, self.detect(features, size, proposing, choosing), canvas)
+        found = self.detect(features, size, proposing, choosing)
+        masks_NHW = self.soft_masks(features, [found.boxes_N4], [found.labels_N], canvas)[0] > 0.5
         return masks_NHW[suppress_masks(masks_NHW, choosing.mask_overlap)]
 
     def query(self, features: Features) -> Query:

@@ -50,10 +50,11 @@ class RpnHead(nn.Module):
 
 
 def anchors_of(levels: Sequence[Tensor], scale: int, *, legacy: bool) -> list[Tensor]:
-    """The anchors (N, 4) of each level."""
+    """The anchors (N, 4) of each level; half precision has no place for them beyond 256."""
+    kind = torch.get_default_dtype()
     return [
         grid_anchors(
-            base_anchors(stride, scale, legacy=legacy).to(level),
+            base_anchors(stride, scale, legacy=legacy).to(level.device, kind),
             (level.shape[-2], level.shape[-1]),
             stride,
         )

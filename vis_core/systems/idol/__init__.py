@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from vis_core import node_files
-from vis_core.fingerprints import file_digests
+from vis_core.shipped import file_of
 from vis_core.system import Predictor, System
 from vis_core.systems.idol.config import IdolLinkConfig, IdolPredictConfig
 from vis_core.systems.idol.linker import IdolLinker
@@ -20,11 +19,16 @@ def make_predictor(config: IdolPredictConfig) -> Predictor:
 
 
 def categories(config: IdolPredictConfig) -> list[Category]:
-    from vis_core.models.idol.files import categories_of  # torch, when it runs
+    """Of weights that are a file on this machine."""
+    from vis_core.models.about import read_about  # safetensors, when it runs
+
+    path = file_of(config.weights)
+    if (about := read_about(path)) is not None:
+        return about.categories
+    from vis_core.models.idol.files import categories_of  # torch, for released files
     from vis_core.models.weights import read_weights
 
-    local = node_files.prepare(config, file_digests(config)).weights
-    return categories_of(read_weights(local), config.weights)
+    return categories_of(read_weights(path), path)
 
 
 IDOL = System(

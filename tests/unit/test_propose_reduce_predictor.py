@@ -1,0 +1,238 @@
+"""The propose_reduce predictor: rows of a window, whatever comes in which batches, and mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.fakes import fake_video
+from vis_core.errors import UsageError
+from vis_core.models.about import About
+from vis_core.models.seq_mask_rcnn import SeqMaskRcnn, SeqMaskRcnnConfig, files
+from vis_core.models.seq_mask_rcnn.window_frames import WindowFrames
+from vis_core.models.weights import to_bytes
+from vis_core.systems.propose_reduce import PROPOSE_REDUCE, ProposeReducePredictConfig
+from vis_core.systems.propose_reduce.predictor import ProposeReducePredictor
+from vis_core.types import Category, FrameBatch
+from vis_core.windows import ShardWindow
+
+TINY = SeqMaskRcnnConfig(
+    block="basic",
+    blocks=(1, 1, 1, 1),
+    width=8,
+    norm="group",
+    pyramid=16,
+    hidden=32,
+    mask_channels=8,
+    anchor_scale=2,
+    finest_roi_px=28,
+    legacy=False,
+    long_side_px=64,
+    short_side_px=36,
+)
+NAMES = [Category(label=1, name="cat"), Category(label=2, name="dog")]
+
+
+def network(config=TINY, num_classes=3):
+    """Random weights that find something in every frame."""
+    torch.manual_seed(4)
+    found = SeqMaskRcnn(config, num_classes).eval()
+    for part in (found.mask_head, found.prop_head):
+        for parameter in part.parameters():
+            torch.nn.init.normal_(parameter, std=(2 / parameter[0].numel()) ** 0.5)
+    return found
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    about = About(
+        recipe="propose_reduce", settings=dataclasses.asdict(TINY), categories=list(NAMES)
+    )
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    path.write_bytes(to_bytes(network(), about))
+    return str(path)
+
+
+def pictures(number, size=(45, 80)):
+    random = np.random.default_rng(0)
+    frames = np.full((number, *size, 3), 40, np.uint8)
+    for t in range(number):
+        frames[t, 10:30, 5 + 2 * t : 30 + 2 * t] = random.integers(150, 255, 3)
+    return frames
+
+
+def batches(frames, size):
+    for start in range(0, len(frames), size):
+        index = np.arange(start, min(start + size, len(frames)))
+        yield FrameBatch(
+            video_id="v",
+            frame_index=2 * index,
+            pts_seconds=index / 10,
+            frames=frames[index],
+        )
+
+
+def rows(weights, number=7, batch=3, **settings):
+    predictor = ProposeReducePredictor(
+        ProposeReducePredictConfig(weights=weights, **{"min_score": 0.01, **settings})
+    )
+    frames = pictures(number)
+    window = ShardWindow(video=fake_video("v", 2 * number), start=0, stop=2 * number, window=3)
+    return list(predictor.predict(batches(frames, batch), window))
+
+
+def content(found):
+    return [
+        (row.frame_index, row.window, row.proposals.tolist(), row.masks, row.class_scores.tolist())
+        for row in found
+    ]
+
+
+def test_every_frame_has_a_row_and_every_sequence_one_mask(weights):
+    found = rows(weights)
+    assert [row.frame_index for row in found] == list(range(0, 14, 2))
+    assert {(row.height, row.width, row.window) for row in found} == {(45, 80, 3)}
+    assert sum(map(len, found)) > 7
+    for row in found:
+        assert len(set(row.proposals.tolist())) == len(row)
+        assert row.class_scores.shape == (len(row), 2)
+        np.testing.assert_array_equal(row.scores, row.class_scores.max(axis=1))
+        np.testing.assert_array_equal(row.labels, row.class_scores.argmax(axis=1) + 1)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_how_frames_arrive_changes_nothing(weights, batch):
+    assert content(rows(weights, batch=batch)) == content(rows(weights))
+
+
+def test_what_is_kept_changes_nothing(weights):
+    assert content(rows(weights, feature_bytes=0, batch_size=2)) == content(
+        rows(weights, batch_size=2)
+    )
+
+
+def test_features_are_computed_again_only_where_they_do_not_fit():
+    frames = list(pictures(6, (36, 64)))
+    for budget, computed in ((1 << 30, 6), (0, 12)):
+        seen = WindowFrames(network(), frames, 2, budget)
+        with torch.inference_mode():
+            up = [seen[frame].query.key_1KHW for frame in range(6)]
+            down = [seen[frame].query.key_1KHW for frame in range(5, -1, -1)]
+        assert all(torch.equal(a, b) for a, b in zip(up, down[::-1], strict=True))
+        assert seen.computed == computed - (2 if budget == 0 else 0)  # the turn is still there
+
+
+def test_one_frame_is_a_window(weights):
+    assert len(rows(weights, number=1)) == 1
+
+
+def test_no_object_is_no_error(weights):
+    found = rows(weights, min_score=1.0)
+    assert len(found) == 7 and not any(map(len, found))
+
+
+def test_in_the_paper_a_key_frame_shows_what_was_detected(weights):
+    release, paper = (
+        rows(weights, preset=preset, num_key_frames=1, mask_overlap=0.2)
+        for preset in ("release", "paper")
+    )
+    assert release[0].masks != paper[0].masks
+    assert content(release[1:]) == content(paper[1:])
+
+
+def test_presets_are_those_of_the_release_and_the_paper():
+    def numbers(**settings):
+        config = ProposeReducePredictConfig(**settings)
+        return config.key_frames, config.memory, config.highest_mask_overlap
+
+    assert numbers() == (5, (1, None), 0.2)
+    assert numbers(data_set="davis") == (8, (None, 10), 0.2)
+    assert numbers(preset="paper") == (6, (1, None), float("inf"))
+    assert numbers(preset="paper", data_set="davis") == (4, (1, None), float("inf"))
+    assert numbers(num_key_frames=3, memory_about=4, mask_overlap=0.5) == (3, (None, 4), 0.5)
+
+
+def test_smooth_masks_are_other_masks(weights):
+    plain, smooth = rows(weights), rows(weights, smooth=True)
+    assert [row.proposals.tolist() for row in plain] == [row.proposals.tolist() for row in smooth]
+    assert any(a.masks != b.masks for a, b in zip(plain, smooth, strict=True))
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_names_come_from_the_file(weights):
+    config = ProposeReducePredictConfig(weights=weights)
+    assert PROPOSE_REDUCE.categories(config) == NAMES
+    with pytest.raises(UsageError, match="leave classes out"):
+        PROPOSE_REDUCE.categories(dataclasses.replace(config, classes="davis"))
+    with pytest.raises(UsageError, match="leave network out"):
+        ProposeReducePredictor(dataclasses.replace(config, network="resnet50"))
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "classes", "names"),
+    [
+        (41, None, "person"),
+        (41, "ytvis21", "airplane"),
+        (2, None, "instance"),
+        (4, None, "class_1"),
+    ],
+)
+def test_a_released_checkpoint_predicts(tmp_path, monkeypatch, num_classes, classes, names):
+    small = dataclasses.replace(TINY, block="bottleneck", norm="batch", legacy=True, width=4)
+    monkeypatch.setitem(files.RELEASED, "resnet50", small)
+    path = tmp_path / "release.pth"
+    tensors = {f"module.{k}": v for k, v in network(small, num_classes).state_dict().items()}
+    tensors["module.prop_head.convs.0.conv.weight"] = torch.zeros(1)  # dead
+    torch.save({"meta": {}, "state_dict": tensors}, path)
+    config = ProposeReducePredictConfig(
+        weights=str(path), network="resnet50", classes=classes, long_side_px=64, short_side_px=36
+    )
+    assert PROPOSE_REDUCE.categories(config)[0].name == names
+    assert len(PROPOSE_REDUCE.categories(config)) == num_classes - 1
+    window = ShardWindow(video=fake_video("v", 4), start=0, stop=4)
+    found = list(ProposeReducePredictor(config).predict(batches(pictures(2), 2), window))
+    assert [row.frame_index for row in found] == [0, 2]
+
+
+def test_files_that_do_not_fit_are_one_line(tmp_path, weights):
+    path = tmp_path / "other.pth"
+    torch.save({"state_dict": {"a": torch.zeros(2)}}, path)
+    for settings, words in (
+        ({}, "does not say which network"),
+        ({"network": "resnet50"}, "no released Seq Mask R-CNN"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            ProposeReducePredictor(ProposeReducePredictConfig(weights=str(path), **settings))
+    about = About(recipe="flow_match_detector", settings={"hidden": 3, "x": 1}, categories=NAMES)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(to_bytes(torch.nn.Linear(2, 2), about))
+    with pytest.raises(UsageError, match="another kind of network"):
+        ProposeReducePredictor(ProposeReducePredictConfig(weights=str(other)))
+    with pytest.raises(UsageError, match="has 40 classes"):
+        bare = tmp_path / "bare.pth"
+        torch.save(network().state_dict(), bare)
+        PROPOSE_REDUCE.categories(
+            ProposeReducePredictConfig(weights=str(bare), network="resnet50", classes="ytvis19")
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"network": "resnet18"}, "expected one of"),
+        ({"long_side_px": 640}, "both or neither"),
+        ({"long_side_px": 100, "short_side_px": 200}, "short_side_px up to"),
+        ({"memory_every": 1, "memory_about": 2}, "one of both"),
+        ({"window_frames": 10, "window_overlap": 10}, "less than window_frames"),
+        ({"num_key_frames": 0}, "1 to 10000"),
+        ({"min_score": 2.0}, "min_score"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        ProposeReducePredictConfig(**settings)

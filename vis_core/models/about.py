@@ -1,0 +1,55 @@
+"""What a file of weights says of itself: enough to build the network again. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from vis_core.errors import UsageError
+from vis_core.types import Category
+
+_ABOUT = "reelmask"  # the key in a file's metadata
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class About:
+    recipe: str
+    settings: dict[str, Any]
+    categories: list[Category]
+    step: int = 0
+
+
+def read_about(path: str) -> About | None:
+    """None: the file is not ours."""
+    if Path(path).suffix != ".safetensors":
+        return None
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return about_of(file.metadata() or {})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UsageError(f"cannot read the weights {path!r}: {first_line(error)}") from error
+
+
+def about_of(metadata: Mapping[str, str]) -> About | None:
+    if _ABOUT not in metadata:
+        return None
+    try:
+        record = json.loads(metadata[_ABOUT])
+        record["categories"] = [Category(**entry) for entry in record["categories"]]
+        return About(**record)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"the description in the weights is damaged: {error}") from error
+
+
+def metadata_of(about: About) -> dict[str, str]:
+    return {_ABOUT: json.dumps(dataclasses.asdict(about))}
+
+
+def first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
