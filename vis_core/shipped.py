@@ -7,15 +7,15 @@ from pathlib import Path
 from vis_core.errors import UsageError
 
 _SCHEME = "shipped:"
-_FOLDER = Path(__file__).parent / "weights"
+FOLDER = Path(__file__).parent / "weights"
 
 
 def file_of(value: str) -> str:
     """The file that a setting's value names, which for `shipped:NAME` depends on the machine."""
     if not value.startswith(_SCHEME):
         return value
-    names = sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
+    names = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
     name = value.removeprefix(_SCHEME)
     if name not in names:
         raise UsageError(f"no weights called {name!r} come with reelmask, only {', '.join(names)}")
-    return str(_FOLDER / f"{name}.safetensors")
+    return str(FOLDER / f"{name}.safetensors")

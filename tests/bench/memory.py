@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -55,14 +56,19 @@ def peak_pss(clips: Path, out: Path, instances: int) -> tuple[int, float]:
     """Peak over the run of all its processes together, in bytes, and its seconds."""
     words = ("label", clips, "--out", out, "--system", "oracle", "--set")
     started = time.perf_counter()
-    running = start(*words, f"truth=formula:{instances}")
+    peak = peak_pss_of(start(*words, f"truth=formula:{instances}"))
+    return peak, time.perf_counter() - started
+
+
+def peak_pss_of(running: subprocess.Popen[bytes]) -> int:
+    """Peak over all processes of a program together, in bytes, once it has ended well."""
     root, peak = psutil.Process(running.pid), 0
     while running.poll() is None:
         peak = max(peak, _pss(root))
         time.sleep(0.05)
     if running.returncode != 0:
         raise SystemExit(f"the run ended with code {running.returncode}")
-    return peak, time.perf_counter() - started
+    return peak
 
 
 def _pss(root: psutil.Process) -> int:

@@ -52,7 +52,7 @@ def main() -> int:
     for name in wanted:
         print(f"{name} …", file=sys.stderr, flush=True)
         found = steps[name]()
-        taken = {"date": f"{datetime.date.today():%Y-%m-%d}", "machine": _machine()}
+        taken = {"date": f"{datetime.date.today():%Y-%m-%d}", "machine": machine()}
         entries[name] = {**taken, "found": found}
         # After each step: the next one may take long, or fail.
         file.write_text(json.dumps(entries, indent=2) + "\n")
@@ -84,7 +84,7 @@ def _steps() -> dict[str, Callable[[], Any]]:
     return steps
 
 
-def _machine() -> str:
+def machine() -> str:
     memory_gb = psutil.virtual_memory().total / 1e9
     cores = psutil.cpu_count()
     names = [

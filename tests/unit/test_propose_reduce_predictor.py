@@ -170,7 +170,7 @@ def test_names_come_from_the_file(weights):
     with pytest.raises(UsageError, match="leave classes out"):
         PROPOSE_REDUCE.categories(dataclasses.replace(config, classes="davis"))
     with pytest.raises(UsageError, match="leave network out"):
-        ProposeReducePredictor(dataclasses.replace(config, network="resnet50"))
+        PROPOSE_REDUCE.categories(dataclasses.replace(config, network="resnet50"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from tests.support.training import job_values
@@ -234,3 +235,17 @@ def test_a_damaged_table_is_named(tmp_path):
     (tmp_path / "t.csv").write_text("step,loss\n1,much\n")
     with pytest.raises(UsageError, match=r"t\.csv is damaged"):
         Table(open_folder(str(tmp_path)), "t.csv", before=9)
+
+
+JOBS = sorted((Path(__file__).parents[2] / "docs" / "jobs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_the_jobs_of_the_documentation_are_jobs(path):
+    """And what they freeze is there."""
+    job = make_train_job(yaml.safe_load(path.read_text()))
+    with torch.device("meta"):
+        module = job.recipe.module(job.network, [Category(label=1, name="a")])
+    network = module.get_submodule("network")
+    freeze(network, job.loop.freeze)
+    assert parameter_groups(network, job.optimizer, job.groups)

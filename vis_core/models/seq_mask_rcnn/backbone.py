@@ -42,11 +42,12 @@ class Backbone(nn.Module):
         return tuple(found)
 
     def train(self, mode: bool = True) -> Self:
-        """Batch statistics are never learned: those of the file stand, as in the release."""
+        """Batch statistics are those of the file, as in the release, unless they are `live`."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+        if self._config.norm == "batch":
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         return self
 
     def _norm(self, channels: int) -> nn.Module:

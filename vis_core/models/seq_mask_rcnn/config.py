@@ -15,9 +15,15 @@ class SeqMaskRcnnConfig:
     width: int = 64  # channels of the stem, and inside the first blocks
     groups: int = 1  # of the 3x3 convolutions; 64 with width_per_group 4 is ResNeXt 64x4d
     width_per_group: int = 64
-    norm: Literal["batch", "group"] = "batch"  # batch: statistics of the file; group: from scratch
+    # `batch`: with the statistics of a file, as released. From scratch: `live` learns them, `group`
+    # needs none and learns several times as slowly, but does not mind batches of one or two.
+    norm: Literal["batch", "group", "live"] = "batch"
     pyramid: int = 256  # channels of all levels and of the Seq-Prop head
     hidden: int = 1024  # of the box head
+    # 0: as released, classes and boxes of a region from fully connected layers over 7 x 7 bins.
+    # Else so many channels of convolutions over 14 x 14 bins come before, and classes are read from
+    # their mean: small networks learn shapes so that they hardly learn otherwise.
+    box_channels: int = 0
     mask_channels: int = 256
     anchor_scale: int = 8  # an anchor's side over its level's stride; too high misses small objects
     finest_roi_px: int = 56  # boxes of twice the side leave the finest level
@@ -25,11 +31,14 @@ class SeqMaskRcnnConfig:
     # Of pictures as the network gets them; 854 x 480 for DAVIS.
     long_side_px: int = 640
     short_side_px: int = 360
-    # Of use while training alone: whether detection is learned in one frame of a pair, as released,
-    # or in both; and what telling classes apart counts beside the rest, too little for networks
-    # that begin from nothing.
+    # Of use while training alone. Whether detection is learned in one frame of a pair, as released,
+    # or in both; what telling classes apart counts beside the rest, too little for networks that
+    # begin from nothing; and the side of windows around instances that are looked at instead of
+    # whole frames: small ones show many instances in little time, and nothing of what is between.
     detect_in: Literal["first", "both"] = "first"
     class_weight: float = 1.0
+    windows_px: int | None = None
+    regions: int = 128  # of each picture that the box head learns from
 
     def __post_init__(self) -> None:
         for name, lowest, highest in (
@@ -39,6 +48,8 @@ class SeqMaskRcnnConfig:
             ("pyramid", 4, 1024),
             ("hidden", 1, 8192),
             ("mask_channels", 1, 1024),
+            ("box_channels", 0, 1024),
+            ("regions", 8, 4096),
             ("anchor_scale", 1, 64),
             ("finest_roi_px", 1, 1024),
             ("long_side_px", 32, 8192),
@@ -49,14 +60,16 @@ class SeqMaskRcnnConfig:
                 raise ValueError(
                     f"{name}: expected {lowest} to {highest}, got {getattr(self, name)}"
                 )
+        if self.windows_px is not None and not 16 <= self.windows_px <= 4096:
+            raise ValueError(f"windows_px: expected 16 to 4096, got {self.windows_px}")
         if len(self.blocks) != 4 or not all(1 <= number <= 100 for number in self.blocks):
             raise ValueError(f"blocks: expected four numbers from 1 to 100, got {self.blocks}")
         if self.block not in ("bottleneck", "basic"):
             raise ValueError(f"block: expected 'bottleneck' or 'basic', got {self.block!r}")
         if self.detect_in not in ("first", "both"):
             raise ValueError(f"detect_in: expected 'first' or 'both', got {self.detect_in!r}")
-        if self.norm not in ("batch", "group"):
-            raise ValueError(f"norm: expected 'batch' or 'group', got {self.norm!r}")
+        if self.norm not in ("batch", "group", "live"):
+            raise ValueError(f"norm: expected 'batch', 'group' or 'live', got {self.norm!r}")
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
             raise ValueError("block 'basic' has no groups: leave groups and width_per_group alone")
         if self.pyramid % 4:

@@ -45,7 +45,7 @@ def load_release(network: SeqMaskRcnn, tensors: Mapping[str, Tensor]) -> Loaded:
 
 
 def from_weights(weights: Weights, path: str, released: str | None) -> tuple[SeqMaskRcnn, Loaded]:
-    """The network of a file that says what it is for, or of the released one by this name."""
+    """The network that a file says it is for, else the released one by this name."""
     if weights.about is None:
         if released is None:
             raise UsageError(
@@ -54,8 +54,6 @@ def from_weights(weights: Weights, path: str, released: str | None) -> tuple[Seq
             )
         network = SeqMaskRcnn(RELEASED[released], number_of_classes(weights.tensors, path))
     else:
-        if released is not None:
-            raise UsageError(f"{path!r} says itself what it is for: leave network out")
         config = _config_of(weights.about.settings, path)
         network = SeqMaskRcnn(config, len(weights.about.categories) + 1)
     try:

@@ -18,11 +18,19 @@ STDS = (0.1, 0.1, 0.2, 0.2)
 
 
 class BoxHead(nn.Module):
-    def __init__(self, pyramid: int, hidden: int, num_classes: int) -> None:
+    """With `channels`, convolutions come first, and the class does not see where things are."""
+
+    def __init__(self, pyramid: int, hidden: int, num_classes: int, channels: int = 0) -> None:
         super().__init__()
-        self.fc_cls = nn.Linear(hidden, num_classes)
+        self.bins = 2 * BOX_BINS if channels else BOX_BINS
+        width = channels or pyramid
+        self.convs = nn.Sequential()
+        if channels:
+            for before, stride in ((pyramid, 1), (channels, 2), (channels, 1)):
+                self.convs.extend(_normed(before, channels, stride))
+        inputs = width * BOX_BINS * BOX_BINS
+        self.fc_cls = nn.Linear(channels or hidden, num_classes)
         self.fc_reg = nn.Linear(hidden, 4 * num_classes)
-        inputs = pyramid * BOX_BINS * BOX_BINS
         self.shared_fcs = nn.ModuleList([nn.Linear(inputs, hidden), nn.Linear(hidden, hidden)])
         nn.init.normal_(self.fc_cls.weight, std=0.01)
         nn.init.normal_(self.fc_reg.weight, std=0.001)
@@ -31,11 +39,20 @@ class BoxHead(nn.Module):
 
     def forward(self, regions_NCSS: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) and offsets (N, K, 4)."""
-        x = regions_NCSS.flatten(1)
+        seen_NCSS = self.convs(regions_NCSS)
+        x = seen_NCSS.flatten(1)
         for layer in self.shared_fcs:
             x = functional.relu(layer(x))
-        logits_NK = self.fc_cls(x)
+        logits_NK = self.fc_cls(seen_NCSS.mean(dim=(2, 3)) if len(self.convs) else x)
         return logits_NK, self.fc_reg(x).unflatten(1, (-1, 4))
+
+
+def _normed(before: int, after: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    ]
 
 
 class MaskHead(nn.Module):

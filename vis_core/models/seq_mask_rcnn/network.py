@@ -22,7 +22,7 @@ from vis_core.models.seq_mask_rcnn.detect import (
     paste,
     suppress_masks,
 )
-from vis_core.models.seq_mask_rcnn.heads import BOX_BINS, MASK_BINS, STDS, BoxHead, MaskHead
+from vis_core.models.seq_mask_rcnn.heads import MASK_BINS, STDS, BoxHead, MaskHead
 from vis_core.models.seq_mask_rcnn.pyramid import Pyramid
 from vis_core.models.seq_mask_rcnn.rpn import ProposalConfig, RpnHead, anchors_of, propose
 from vis_core.models.seq_mask_rcnn.seq_prop import Query, SeqPropHead
@@ -56,7 +56,7 @@ class SeqMaskRcnn(nn.Module):
         self.backbone = Backbone(config)
         self.neck = Pyramid(self.backbone.channels, config.pyramid)
         self.rpn_head = RpnHead(config.pyramid)
-        self.bbox_head = BoxHead(config.pyramid, config.hidden, num_classes)
+        self.bbox_head = BoxHead(config.pyramid, config.hidden, num_classes, config.box_channels)
         self.mask_head = MaskHead(config.pyramid, config.mask_channels, num_classes)
         c2, c3 = self.backbone.channels[:2]
         self.prop_head = SeqPropHead(config.pyramid, c2, c3)
@@ -89,7 +89,9 @@ class SeqMaskRcnn(nn.Module):
     ) -> Detections:
         """The objects of one image, in pixels of the network's input."""
         boxes_N4, _ = self.proposals(features, size, proposing)
-        logits_NK, offsets_NK4 = self.bbox_head(self.regions(features, [boxes_N4], BOX_BINS))
+        logits_NK, offsets_NK4 = self.bbox_head(
+            self.regions(features, [boxes_N4], self.bbox_head.bins)
+        )
         found_NK4 = self.rules.clip(self.rules.decode(boxes_N4, offsets_NK4, STDS), size)
         return choose(self.rules, choosing, found_NK4, logits_NK.softmax(dim=1))
 
@@ -126,6 +128,6 @@ class SeqMaskRcnn(nn.Module):
 
     def class_scores(self, features: Features, boxes_N4: Tensor) -> Tensor:
         """Softmax (N, K) of what lies in these boxes of one image."""
-        logits_NK, _ = self.bbox_head(self.regions(features, [boxes_N4], BOX_BINS))
+        logits_NK, _ = self.bbox_head(self.regions(features, [boxes_N4], self.bbox_head.bins))
         scores: Tensor = logits_NK.softmax(dim=1)
         return scores

@@ -27,7 +27,7 @@ from vis_core.models.seq_mask_rcnn.losses import (
 from vis_core.models.seq_mask_rcnn.network import Features, SeqMaskRcnn, Size
 from vis_core.models.seq_mask_rcnn.targets import BACKGROUND, IGNORED, assign, inside, mask_targets
 
-_ANCHORS, _REGIONS = 64, 128  # sampled of each picture
+_ANCHORS = 64  # sampled of each picture
 _MOST_FOLLOWED = 5  # objects of a clip
 _OTHER_FRAME = 0x5851F42D  # a pair's second frame samples by a seed of its own
 
@@ -63,7 +63,7 @@ class SeqMaskRcnnLosses(nn.Module):
         super().__init__()
         self.network = network
         self._anchors = SeededSampler(_ANCHORS, 0.5, 0x5A)
-        self._regions = SeededSampler(_REGIONS, 0.25, 0xA5)
+        self._regions = SeededSampler(network.config.regions, 0.25, 0xA5)
         self._proposing = rpn.ProposalConfig()
 
     def forward(
@@ -166,7 +166,9 @@ class SeqMaskRcnnLosses(nn.Module):
         network, rules, kind = self.network, self.network.rules, torch.get_default_dtype()
         boxes = [of_one.boxes_N4 for of_one in regions]
         labels_N = torch.cat([of_one.labels_N for of_one in regions])
-        logits_NK, offsets_NK4 = network.bbox_head(network.regions(features, boxes, heads.BOX_BINS))
+        logits_NK, offsets_NK4 = network.bbox_head(
+            network.regions(features, boxes, network.bbox_head.bins)
+        )
         targets_N4 = torch.cat(
             [
                 self._offsets(

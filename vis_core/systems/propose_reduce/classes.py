@@ -35,6 +35,8 @@ def categories_of(config: ProposeReducePredictConfig) -> list[Category]:
     if about is not None:
         if config.classes is not None:
             raise UsageError(f"{path!r} names its classes itself: leave classes out")
+        if config.network is not None:
+            raise UsageError(f"{path!r} says itself which network it is for: leave network out")
         return about.categories
     from vis_core.models.seq_mask_rcnn.files import number_of_classes  # torch, for these alone
     from vis_core.models.weights import read_weights

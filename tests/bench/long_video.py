@@ -1,0 +1,98 @@
+"""propose_reduce on one video of 5,000 frames: memory, and identities across the seams of windows.
+
+    python -m tests.bench.long_video [--frames 5000]
+
+The video is a synthetic clip played forwards and backwards again and again, so that its truth is
+known and nothing is ever cut. Memory is that of all processes (PSS), beside a video of one and a
+half windows; what may come on top is what docs/architecture.md allows a linker and its results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench.memory import bound_bytes, peak_pss_of
+from tests.support.identity import followed
+from tests.support.results import start
+from vis_core.data.synth import SynthConfig, generate_clip, generate_truth_file
+from vis_core.formats.results import Results
+from vis_core.formats.ytvis import TruthFile
+from vis_core.systems.propose_reduce import ProposeReducePredictConfig
+from vis_core.systems.propose_reduce.config import window
+from vis_core.video.encode import open_video
+from vis_core.windows import window_ranges
+
+SEED = 2_000_000
+SIZE = (180, 320)  # that of the shipped network: the same frames, decoded faster
+
+
+def measure(num_frames: int = 5000) -> dict[str, float | int]:
+    config = SynthConfig(preset="plain", num_frames=72, height=SIZE[0], width=SIZE[1])
+    frames = generate_clip(config, SEED).frames
+    spec = window(ProposeReducePredictConfig())
+    assert spec.num_frames is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        truth_file = root / "truth.json"
+        truth_file.write_text(json.dumps(generate_truth_file(config, SEED, 1)))
+        file = TruthFile(str(truth_file))
+        truth = file.video(next(iter(file.videos))).tracks
+        peaks, seconds = {}, 0.0
+        for name, length in (("short", spec.num_frames * 3 // 2), ("long", num_frames)):
+            (root / name).mkdir()
+            _write(root / name / "clip.mp4", frames, length, config.fps)
+            began = time.perf_counter()
+            running = start(
+                "label", root / name, "--out", root / f"of-{name}", "--system", "propose_reduce"
+            )
+            peaks[name] = peak_pss_of(running)
+            seconds = time.perf_counter() - began
+        found = Results(str(root / "of-long")).tracks_of("clip")
+        assert found is not None
+    ranges = window_ranges(num_frames, spec)
+    seams = [(after[0] - 1, before[1]) for before, after in itertools.pairwise(ranges)]
+    there = {frame: _there_and_back(frame, len(frames)) for frame in range(num_frames)}
+    same, switched, lost = followed(truth, found, seams, there)
+    instances = int(np.ceil(len(found.masks) / num_frames))
+    added, bound = peaks["long"] - peaks["short"], bound_bytes(num_frames, instances)
+    if added > bound:
+        raise SystemExit(f"the long video took {added:,} bytes more, expected at most {bound:,}")
+    return {
+        "frames": num_frames,
+        "windows": len(ranges),
+        "tracks": len(found),
+        "peak_mb": round(peaks["long"] / 1e6, 1),
+        "above_short_mb": round(added / 1e6, 1),
+        "bound_mb": round(bound / 1e6, 1),
+        "seconds": round(seconds, 1),
+        "objects_at_seams": same + switched + lost,
+        "same_id": same,
+        "switched": switched,
+        "without_a_track": lost,
+    }
+
+
+def _there_and_back(frame: int, length: int) -> int:
+    """0, 1, …, length - 1, length - 2, …, 1, 0, 1, …"""
+    position = frame % (2 * length - 2)
+    return min(position, 2 * length - 2 - position)
+
+
+def _write(path: Path, frames: np.ndarray, length: int, fps: float) -> None:
+    with open_video(path, fps=fps, height=SIZE[0], width=SIZE[1]) as video:
+        for frame in range(length):
+            video.write(frames[_there_and_back(frame, len(frames))])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=5000)
+    json.dump(measure(parser.parse_args().frames), sys.stdout, indent=2)
