@@ -16,12 +16,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.bench import paper_tables_propose_reduce
+from tests.bench import paper_tables_idol, paper_tables_propose_reduce
 from tests.bench.run import DOCS, machine
 
 Table = tuple[str, list[str]]  # a title, and lines of Markdown
 
 SYSTEMS: Mapping[str, Callable[[], list[Table]]] = {
+    "idol": paper_tables_idol.tables,
     "propose_reduce": paper_tables_propose_reduce.tables,
 }
 _FILE = DOCS / "paper_tables.json"

@@ -107,7 +107,7 @@ def test_heads_are_the_released_ones(shared, prefix, name):
 
 def test_mask_features_are_the_released_ones(shared):
     golden = read_network(shared, "idol_heads")
-    module = loaded(MaskFeatures(96), golden.weights, "mask_head.")
+    module = loaded(MaskFeatures(96, 3), golden.weights, "mask_head.")
     levels = [golden.inputs[f"level{level}"] for level in range(3)]
     golden.assert_close(module(*levels), "mask_features")
 

@@ -47,7 +47,7 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
     ("wrong", "message"),
     [
         ({"depth": 34}, "depth"),
-        ({"norm": "batch"}, "norm"),
+        ({"norm": "layer"}, "norm"),
         ({"width": 48}, "width"),
         ({"heads": 5}, "width"),
         ({"decoder_layers": 0}, "decoder_layers"),

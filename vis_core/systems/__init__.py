@@ -6,7 +6,7 @@ from vis_core.config import unknown_name
 from vis_core.errors import UsageError
 from vis_core.system import System
 from vis_core.systems.flow_match import FLOW_MATCH
-from vis_core.systems.idol import IdolLinkConfig, IdolLinker
+from vis_core.systems.idol import IDOL
 from vis_core.systems.instance_flow import InstanceFlowLinkConfig, InstanceFlowLinker
 from vis_core.systems.link_only import link_only
 from vis_core.systems.minvis import MinvisLinkConfig, MinvisLinker
@@ -15,7 +15,7 @@ from vis_core.systems.propose_reduce import PROPOSE_REDUCE
 
 _ALL = (
     FLOW_MATCH,
-    link_only("idol", IdolLinkConfig, IdolLinker),
+    IDOL,
     link_only("instance_flow", InstanceFlowLinkConfig, InstanceFlowLinker),
     link_only("minvis", MinvisLinkConfig, MinvisLinker),
     ORACLE,

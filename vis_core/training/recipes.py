@@ -7,10 +7,11 @@ from typing import Any
 from vis_core.config import brief, unknown_name
 from vis_core.errors import UsageError
 from vis_core.systems.flow_match.training import DETECTOR
+from vis_core.systems.idol.training import IDOL_PAIRS
 from vis_core.systems.propose_reduce.training import PROPOSE_REDUCE
 from vis_core.training.recipe import Recipe
 
-_ALL = (DETECTOR, PROPOSE_REDUCE)
+_ALL = (DETECTOR, IDOL_PAIRS, PROPOSE_REDUCE)
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 

@@ -23,12 +23,18 @@ class ConvNorm(nn.Conv2d):
 
     def __init__(self, before: int, after: int, size: int, stride: int, norm: Norm) -> None:
         super().__init__(before, after, size, stride=stride, padding=size // 2, bias=False)
-        self.norm = FrozenBatchNorm2d(after) if norm == "frozen" else nn.GroupNorm(_GROUPS, after)
+        self.norm = _norm(after, norm)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, input: Tensor) -> Tensor:
         normed: Tensor = self.norm(super().forward(input))
         return normed
+
+
+def _norm(channels: int, norm: Norm) -> nn.Module:
+    if norm == "frozen":
+        return FrozenBatchNorm2d(channels)
+    return nn.GroupNorm(_GROUPS, channels) if norm == "group" else nn.BatchNorm2d(channels)
 
 
 class Stem(nn.Module):

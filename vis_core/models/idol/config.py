@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Literal
 
-Norm = Literal["frozen", "group"]
+Norm = Literal["frozen", "group", "batch"]
 
-_BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_BLOCKS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _COUNTS = (
-    "num_classes",
     "num_queries",
     "stem_width",
     "stage_width",
     "inner_width",
-    "encoder_layers",
     "decoder_layers",
     "ffn_width",
     "points",
@@ -22,36 +21,45 @@ _COUNTS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class IdolConfig:
-    num_classes: int
+class IdolShape:
+    """All but the number of categories, which comes from the data."""
+
     num_queries: int = 300  # the most instances of a frame; too few lose objects in crowds
-    depth: int = 50  # of the residual network: 26, 50 or 101
+    depth: int = 50  # of the residual network: 14, 26, 50 or 101
     stem_width: int = 64  # channels of the residual network's stem
     stage_width: int = 256  # channels at stride 4; they double with each stride
     inner_width: int = 64  # channels inside the blocks at stride 4
-    # `frozen` needs weights by others; `group` learns from scratch in small batches.
+    # `frozen` needs weights by others. From scratch, `batch` fits sooner than `group`, which does
+    # not mind batches of one or two.
     norm: Norm = "frozen"
     width: int = 256  # of tokens and queries; the embedding has as many numbers
     heads: int = 8
-    encoder_layers: int = 6
+    encoder_layers: int = 6  # 0 saves the most where pictures are large and time is short
     decoder_layers: int = 6
     ffn_width: int = 1024
     points: int = 4  # sampled per head and level
+    # Of the features that masks are read from; too few cannot tell neighbours apart. None: one per
+    # 32 of `width`, as released.
+    mask_channels: int | None = None
     dropout: float = 0.1  # while training
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
+        if self.encoder_layers < 0:
+            raise ValueError(f"encoder_layers: expected 0 or more, got {self.encoder_layers}")
         if self.depth not in _BLOCKS:
             raise ValueError(f"depth: expected one of {sorted(_BLOCKS)}, got {self.depth}")
-        if self.norm not in ("frozen", "group"):
-            raise ValueError(f"norm: expected frozen or group, got {self.norm!r}")
+        if self.norm not in typing.get_args(Norm):
+            raise ValueError(f"norm: expected frozen, group or batch, got {self.norm!r}")
         if self.width < 32 or self.width % 32 or self.heads < 1 or self.width % self.heads:
             raise ValueError(
                 "width: expected a multiple of 32 (groups of its norm) and of `heads`, got"
                 f" {self.width} with {self.heads} heads"
             )
+        if self.mask_channels is not None and self.mask_channels < 1:
+            raise ValueError(f"mask_channels: expected 1 or more, got {self.mask_channels}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected 0 to below 1, got {self.dropout}")
 
@@ -59,3 +67,18 @@ class IdolConfig:
     def blocks(self) -> tuple[int, ...]:
         """Residual blocks at strides 4, 8, 16, 32."""
         return _BLOCKS[self.depth]
+
+    @property
+    def mask_features(self) -> int:
+        """`mask_channels`, or the released number."""
+        return self.width // 32 if self.mask_channels is None else self.mask_channels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class IdolConfig(IdolShape):
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes: expected 1 or more, got {self.num_classes}")
+        IdolShape.__post_init__(self)

@@ -49,12 +49,12 @@ def mask_losses(logits_NHW: Tensor, truth_NHW: Tensor) -> tuple[Tensor, Tensor]:
     return focal, dice.sum()
 
 
-def mask_truth(masks_NHW: Tensor, padded: tuple[int, int]) -> Tensor:
-    """Masks on the grid of the logits, for pictures padded to this size."""
+def mask_truth(masks_NHW: Tensor, padded: tuple[int, int], stride: int = MASK_STRIDE) -> Tensor:
+    """Masks on a grid, that of the logits unless said otherwise, of pictures padded to a size."""
     height, width = masks_NHW.shape[-2:]
     masks = F.pad(masks_NHW, (0, padded[1] - width, 0, padded[0] - height))
-    first = MASK_STRIDE // 2
-    return masks[:, first::MASK_STRIDE, first::MASK_STRIDE]
+    first = stride // 2
+    return masks[:, first::stride, first::stride]
 
 
 def contrast_loss(anchor_C: Tensor, positives_PC: Tensor, negatives_SC: Tensor) -> Tensor:

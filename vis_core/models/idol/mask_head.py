@@ -14,11 +14,6 @@ HIDDEN = 8  # channels of an instance's network
 STRIDE = 8  # of the mask features
 
 
-def channels_of(width: int) -> int:
-    """Mask channels of a network of this width."""
-    return width // 32
-
-
 def num_parameters(channels: int) -> int:
     """Of one instance's network: 169 at full width."""
     return sum(_weights(channels)) + 2 * HIDDEN + 1
@@ -31,10 +26,10 @@ def _weights(channels: int) -> tuple[int, int, int]:
 class MaskFeatures(nn.Module):
     """Encoder levels of strides 32, 16, 8, merged from coarse to fine."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, channels: int) -> None:
         super().__init__()
         self.lay1 = nn.Conv2d(width, width // 4, 3, padding=1)
-        self.lay2 = nn.Conv2d(width // 4, channels_of(width), 3, padding=1)
+        self.lay2 = nn.Conv2d(width // 4, channels, 3, padding=1)
         self.lay3 = nn.Conv2d(width, width, 3, padding=1)
         self.lay4 = nn.Conv2d(width, width, 3, padding=1)
         self.dcn = nn.Conv2d(width, width, 3, padding=1)  # a plain one, its name is the release's

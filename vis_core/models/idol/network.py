@@ -18,15 +18,10 @@ from vis_core.errors import UsageError
 from vis_core.models.idol.attention import Size
 from vis_core.models.idol.backbone import ResNet
 from vis_core.models.idol.config import IdolConfig
-from vis_core.models.idol.mask_head import (
-    MaskFeatures,
-    channels_of,
-    dynamic_masks,
-    num_parameters,
-)
+from vis_core.models.idol.mask_head import MaskFeatures, dynamic_masks, num_parameters
 from vis_core.models.idol.mlp import Mlp
 from vis_core.models.idol.position import level_paddings, padding_of
-from vis_core.models.idol.transformer import LEVELS, Decoded, Transformer, refined
+from vis_core.models.idol.transformer import LEVELS, Decoded, Tokens, Transformer, refined
 from vis_core.models.weights import Loaded, load_into
 
 MEAN = (123.675, 116.28, 103.53)  # of RGB, 0 to 255
@@ -63,13 +58,18 @@ class DeformableDetr(nn.Module):
         self.backbone = nn.ModuleList([_Wrapped(ResNet(config))])
 
     def forward(self, images_B3HW: Tensor, padding_BHW: Tensor) -> Decoded:
+        tokens = self.tokens(images_B3HW, padding_BHW)
+        decoded: Decoded = self.transformer.decode(tokens, self.query_embed.weight)
+        return decoded
+
+    def tokens(self, images_B3HW: Tensor, padding_BHW: Tensor) -> Tokens:
         features = self.backbone[0].get_submodule("backbone")(images_B3HW)
         features.append(features[-1])  # the coarsest level is made from the last as it is
         levels = [neck(level) for neck, level in zip(self.input_proj, features, strict=True)]
         assert len(levels) == LEVELS
         paddings = level_paddings(padding_BHW, [(x.shape[-2], x.shape[-1]) for x in levels])
-        decoded: Decoded = self.transformer(levels, paddings, self.query_embed.weight)
-        return decoded
+        tokens: Tokens = self.transformer.encode(levels, paddings)
+        return tokens
 
 
 class Heads(nn.Module):
@@ -78,8 +78,8 @@ class Heads(nn.Module):
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
         self.detr = DeformableDetr(config)
-        self.controller = Mlp(config.width, num_parameters(channels_of(config.width)))
-        self.mask_head = MaskFeatures(config.width)
+        self.controller = Mlp(config.width, num_parameters(config.mask_features))
+        self.mask_head = MaskFeatures(config.width, config.mask_features)
         self.reid_embed_head = Mlp(config.width, config.width)
         self.controller.reset()
 
@@ -97,6 +97,12 @@ class Idol(nn.Module):
         images_B3HW, padding_BHW = batch_of(images)
         decoded: Decoded = self.detr.detr(images_B3HW, padding_BHW)
         return decoded
+
+    def tokens(self, images: Sequence[Tensor]) -> Tokens:
+        """What queries look at, before any of them does."""
+        images_B3HW, padding_BHW = batch_of(images)
+        tokens: Tokens = self.detr.detr.tokens(images_B3HW, padding_BHW)
+        return tokens
 
     def class_logits(self, decoded: Decoded, layer: int = -1) -> Tensor:
         """(B, Q, K), each class for itself."""

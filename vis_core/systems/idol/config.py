@@ -1,4 +1,4 @@
-"""Settings of IDOL's linker; the defaults are those of the released tracker on YouTube-VIS."""
+"""Settings of IDOL; the linker's defaults are those of the released tracker on YouTube-VIS."""
 
 from __future__ import annotations
 
@@ -13,6 +13,40 @@ ScoreRule = Literal["mean", "max"]
 _PRESETS: dict[Preset, tuple[float, float]] = {"ytvis": (0.5, 0.2), "ovis": (0.3, 0.3)}
 _SHARES = ("nms_pre", "min_score", "init_score", "add_new", "match", "emit")
 _FUSION_EMIT = 0.01
+_SHORTEST_PX, _LONGEST_PX = 32, 16_384  # sides of the network's input
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class IdolPredictConfig:
+    """The network, and how frames are shown to it. Members that differ in size are views."""
+
+    # Of `reelmask train`, or released: `shipped:idol` comes with reelmask.
+    weights: str = dataclasses.field(default="shipped:idol", metadata={"file": True})
+    # Frames are made this large; none: as the weights were trained for, 480 for released ones.
+    # Smaller loses small objects, larger costs time and may be unlike what was trained on.
+    short_side_px: int | None = None
+    # The longest other side, at which a frame becomes smaller as a whole: 16:9 needs 1.78 times the
+    # short side. None: the weights' own, 1333 for released ones.
+    long_edge_cap: int | None = None
+    # Instances below get no mask and are forgotten, but a frame's best never is: too low costs time
+    # and disk, too high leaves nothing to choose from when linking again.
+    emit_floor: float = 0.05
+    # Boxes of one category that overlap more are one instance: too high keeps doubles, too low
+    # loses neighbours.
+    nms: float = 0.9
+    batch_size: int = dataclasses.field(default=4, metadata={"execution_only": True})
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("short_side_px", _SHORTEST_PX, _LONGEST_PX),
+            ("long_edge_cap", _SHORTEST_PX, _LONGEST_PX),
+            ("emit_floor", 0, 1),
+            ("nms", 0, 1),
+            ("batch_size", 1, 4096),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name}: expected {low} to {high}, got {value}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

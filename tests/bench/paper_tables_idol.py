@@ -1,0 +1,100 @@
+"""IDOL's directions: sizes fused, networks fused, and the linker's settings for crowded videos."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vis_core.association.fusion import FusionConfig
+from vis_core.data.synth import SynthConfig, write_data_set
+from vis_core.eval.evaluate import evaluate
+from vis_core.formats.results import Results
+from vis_core.job import JobSettings, MemberSpec, make_job
+from vis_core.local import run_inline
+from vis_core.stages.fuse import Fusion, fuse_results
+from vis_core.systems import get_system
+
+Table = tuple[str, list[str]]
+Settings = Mapping[str, Any]
+
+SEED = 2_000_000  # the first of those for tests
+PRESETS = ("plain", "occluded")
+SIDES = (240, 288, 336)  # the second is the size the weights were trained for
+_FIGURES = ("AP", "AP50", "AP75", "APs", "AR10")
+_FOLLOWED = ("HOTA", "AssA", "IDSW")
+
+
+def tables(num_videos: int = 8) -> list[Table]:
+    scales = _head("clips", "short side", *_FIGURES, "result lines")
+    networks = _head("clips", "network", *_FIGURES, "result lines")
+    presets = _head("clips", "linker", "AP", *_FOLLOWED, "result lines")
+    sizes = [(f"{side} px", "idol", {"short_side_px": side}) for side in SIDES]
+    models: list[tuple[str, str, Settings]] = [
+        ("idol", "idol", {}),
+        ("propose_reduce", "propose_reduce", {}),
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        for preset in PRESETS:
+            clips, out = Path(scratch) / preset, Path(scratch) / f"of-{preset}"
+            write_data_set(SynthConfig(preset=preset), clips, seed=SEED, num_videos=num_videos)
+            scales += _fused(clips, out / "sizes", preset, sizes)
+            networks += _fused(clips, out / "networks", preset, models)
+            presets += [_followed(clips, out / "presets", preset, of) for of in ("ytvis", "ovis")]
+    of = f"{num_videos} clips of each preset"
+    return [
+        (f"Three sizes of one network ({of}); report: +1.4 AP over one", scales),
+        (f"Two networks ({of}); report: +1.0 AP over one, mostly in long videos", networks),
+        (f"The linker's released settings ({of}); expected: fewer tracks with `ovis`", presets),
+    ]
+
+
+def _fused(
+    clips: Path, out: Path, preset: str, members: Sequence[tuple[str, str, Settings]]
+) -> list[str]:
+    """A row for each member as it is alone, and one for all of them by overlap of their tracks."""
+    rows, runs = [], {}
+    for number, (name, system, settings) in enumerate(members):
+        folder = out / str(number)
+        _label(clips, folder, system, settings)
+        rows.append(_scored(clips, folder, preset, name))
+        _label(clips, folder, system, {**settings, "for_fusion": True})
+        runs[f"run{number}"] = Results(str(folder))
+    fusion = Fusion.of(runs, dict.fromkeys(runs, 1.0), FusionConfig())
+    fuse_results(fusion, str(out / "fused"), row_group_bytes=JobSettings().row_group_bytes)
+    return [*rows, _scored(clips, out / "fused", preset, "fused")]
+
+
+def _followed(clips: Path, out: Path, preset: str, linker: str) -> str:
+    """How well objects are followed by the same predictions, linked by these settings."""
+    _label(clips, out, "idol", {"preset": linker})
+    truth = str(clips / "truth.json")
+    scored, followed = (evaluate(str(out), truth, metric) for metric in ("ytvis", "hota"))
+    figures = [scored.figures["AP"], *(followed.figures[name] for name in _FOLLOWED)]
+    return _row(preset, linker, *figures, scored.num_tracks)
+
+
+def _label(clips: Path, out: Path, system: str, settings: Settings) -> None:
+    """Predictions that are there already are linked again."""
+    member = MemberSpec(system=get_system(system), settings=settings)
+    report = run_inline(make_job([str(clips)], str(out), [member]))
+    assert report.exit_code == 0, out
+
+
+def _scored(clips: Path, out: Path, preset: str, name: str) -> str:
+    found = evaluate(str(out), str(clips / "truth.json"), "ytvis")
+    figures = [found.figures.get(figure) for figure in _FIGURES]
+    return _row(preset, name, *figures, found.num_tracks)
+
+
+def _head(*names: str) -> list[str]:
+    return [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+
+
+def _row(preset: str, what: str, *figures: float | int | None) -> str:
+    cells = [
+        "-" if figure is None else str(figure) if isinstance(figure, int) else f"{figure:.1f}"
+        for figure in figures
+    ]
+    return f"| {' | '.join([preset, what, *cells])} |"

@@ -1,0 +1,82 @@
+"""The network that a file's weights are for: ours say it, released ones are recognised."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from vis_core.config import build
+from vis_core.errors import UsageError
+from vis_core.models.idol.network import Idol, convert
+from vis_core.models.idol.settings import IdolSettings
+from vis_core.models.weights import Weights
+from vis_core.types import Category
+
+logger = logging.getLogger(__name__)
+
+RECIPE = "idol"
+_BACKBONE = "detr.detr.backbone.0.backbone."
+_CLASSES = "detr.detr.class_embed.0.weight"
+_DEPTHS = {6: 50, 23: 101}  # by the blocks at stride 16
+
+
+def from_weights(weights: Weights, path: str) -> tuple[Idol, IdolSettings]:
+    """The network in full precision, with every tensor of the file in it."""
+    settings = settings_of(weights, path)
+    tensors = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in weights.tensors.items()
+    }
+    network = Idol(settings.config(_num_classes(tensors, path)))
+    try:
+        report = convert(network, tensors)
+    except UsageError as error:
+        raise UsageError(f"{path!r} does not fit: {error}") from error
+    if report.unused:
+        raise UsageError(
+            f"{path!r} holds {len(report.unused)} tensors that IDOL's network has no place for:"
+            f" {', '.join(report.unused[:5])}"
+        )
+    for line in report.lines():
+        logger.info("%s: %s", path, line)
+    return network.eval(), settings
+
+
+def categories_of(weights: Weights, path: str) -> list[Category]:
+    """Released files know how many there are, and not what they are called."""
+    number = _num_classes(weights.tensors, path)
+    return [Category(label=i, name=f"class_{i}", source=RECIPE) for i in range(1, number + 1)]
+
+
+def settings_of(weights: Weights, path: str) -> IdolSettings:
+    about = weights.about
+    if about is None:
+        return IdolSettings(depth=_depth(weights.tensors, path))
+    if about.recipe != RECIPE:
+        raise UsageError(
+            f"{path!r} holds weights of the recipe {about.recipe!r}; expected {RECIPE!r}"
+        )
+    try:
+        return build(IdolSettings, about.settings)
+    except UsageError as error:
+        raise UsageError(f"{path!r} describes another kind of network: {error}") from error
+
+
+def _num_classes(tensors: Mapping[str, Tensor], path: str) -> int:
+    if _CLASSES not in tensors:
+        raise UsageError(f"{path!r} holds no weights of IDOL: there is no {_CLASSES}")
+    return len(tensors[_CLASSES])
+
+
+def _depth(names: Iterable[str], path: str) -> int:
+    """Of a released residual network."""
+    blocks = {match[1] for name in names if (match := re.match(rf"{_BACKBONE}res4\.(\d+)\.", name))}
+    if len(blocks) not in _DEPTHS:
+        raise UsageError(
+            f"{path!r} holds no weights that can be recognised: expected a file that `reelmask"
+            " train` wrote, or IDOL's released ResNet-50 or ResNet-101 (Swin-L is not supported)"
+        )
+    return _DEPTHS[len(blocks)]

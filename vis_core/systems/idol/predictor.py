@@ -1,0 +1,135 @@
+"""IDOL's network on frames, each for itself: instances, embeddings, masks of those worth one.
+
+Shape letters: B frames of a batch, Q queries, K categories, N instances.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+
+from vis_core.masks import rle
+from vis_core.models.idol.attention import Size
+from vis_core.models.idol.files import from_weights
+from vis_core.models.idol.pictures import full_masks, input_size, resized
+from vis_core.models.idol.selection import select_queries
+from vis_core.models.weights import read_weights
+from vis_core.shipped import file_of
+from vis_core.systems.idol.config import IdolPredictConfig
+from vis_core.types import FrameBatch, FramePrediction
+from vis_core.windows import ShardWindow
+
+logger = logging.getLogger(__name__)
+
+
+class _Frame(NamedTuple):
+    frame_index: int
+    pts_seconds: float
+    pixels: npt.NDArray[np.uint8]
+
+    @property
+    def size(self) -> Size:
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+class Found(NamedTuple):
+    """The N instances of a frame, best first; mask logits are of the network's grid."""
+
+    class_scores_NK: Tensor
+    boxes_N4: Tensor  # (cx, cy, w, h), shares of the frame
+    embeddings_NC: Tensor
+    logits_Nhw: Tensor
+
+
+class IdolPredictor:
+    """Every call of the network has the same shape; what is missing in a batch is filled up."""
+
+    def __init__(self, config: IdolPredictConfig) -> None:
+        self._config = config
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        path = file_of(config.weights)
+        self._network, settings = from_weights(read_weights(path), path)
+        self._network.to(self._device)
+        self._short_side = config.short_side_px or settings.short_side_px
+        self._long_edge = config.long_edge_cap or settings.long_edge_cap
+        logger.info(
+            "idol on %s: short side %d px, long edge at most %d px",
+            *(self._device, self._short_side, self._long_edge),
+        )
+
+    def predict(
+        self, frames: Iterator[FrameBatch], window: ShardWindow
+    ) -> Iterator[FramePrediction]:
+        for chunk in self._chunks(frames, window):
+            small = input_size(chunk[0].size, self._short_side, self._long_edge)
+            pictures = [resized(frame.pixels, small).to(self._device) for frame in chunk]
+            for frame, found in zip(chunk, self.detect(pictures), strict=True):
+                yield _row(window, frame, found, small)
+
+    def _chunks(self, frames: Iterator[FrameBatch], window: ShardWindow) -> Iterator[list[_Frame]]:
+        """Frames of one size, as many as the network takes at once, or fewer."""
+        core = (
+            _Frame(frame_index=int(index), pts_seconds=float(pts), pixels=pixels)
+            for batch in frames
+            for index, pts, pixels in zip(
+                batch.frame_index, batch.pts_seconds, batch.frames, strict=True
+            )
+            if window.owns(int(index))
+        )
+        for _, alike in itertools.groupby(core, lambda frame: frame.size):
+            while chunk := list(itertools.islice(alike, self._config.batch_size)):
+                yield chunk
+
+    @torch.inference_mode()
+    def detect(self, pictures: Sequence[Tensor]) -> list[Found]:
+        """Of pictures (3, H, W) of one size; the first one fills up the batch."""
+        network, config = self._network, self._config
+        batch = [*pictures, *[pictures[0]] * (config.batch_size - len(pictures))]
+        decoded = network(batch)
+        scores_BQK = network.class_logits(decoded).sigmoid()
+        boxes_BQ4 = network.boxes(decoded)
+        embeddings_BQC = network.embeddings(decoded.hidden[-1])
+        features = network.mask_features(decoded)
+        chosen = [
+            select_queries(scores_BQK[i], boxes_BQ4[i], config.emit_floor, config.nms)
+            for i in range(len(pictures))
+        ]
+        nothing = [torch.zeros(0, dtype=torch.long, device=self._device)]
+        missing = len(batch) - len(pictures)
+        sizes = [(int(picture.shape[1]), int(picture.shape[2])) for picture in batch]
+        masks = network.masks(decoded, features, sizes, [*chosen, *nothing * missing])
+        return [
+            Found(scores_BQK[i, best], boxes_BQ4[i, best], embeddings_BQC[i, best], masks[i])
+            for i, best in enumerate(chosen)
+        ]
+
+
+@torch.inference_mode()
+def _row(window: ShardWindow, frame: _Frame, found: Found, small: Size) -> FramePrediction:
+    class_scores_NK = found.class_scores_NK.cpu().numpy().astype(np.float32)
+    height, width = frame.size
+    corners = box_convert(found.boxes_N4.cpu(), "cxcywh", "xyxy").clamp(0, 1)
+    boxes = corners.numpy() * np.array([width, height] * 2, np.float32)
+    embeddings = found.embeddings_NC.cpu().numpy().astype(np.float16)  # as they are stored
+    return FramePrediction(
+        video_id=window.video.video_id,
+        frame_index=frame.frame_index,
+        pts_seconds=frame.pts_seconds,
+        height=height,
+        width=width,
+        scores=class_scores_NK.max(1),
+        labels=(class_scores_NK.argmax(1) + 1).astype(np.int32),
+        boxes=boxes.astype(np.float32),
+        masks=rle.encode(full_masks(found.logits_Nhw, small, frame.size)),
+        class_scores=class_scores_NK,
+        embeddings=embeddings.astype(np.float32),
+        window=window.window,
+    )
