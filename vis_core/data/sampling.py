@@ -59,7 +59,7 @@ class SamplingConfig:
             raise ValueError(f"reach: expected 1 to 1000000, got {self.reach}")
         if self.others == "shared_classes" and self.num_frames > 2:
             raise ValueError(
-                "others: shared_classes makes pairs; expected num_frames 2, or 1 for no others, got"
+                "others: shared_classes makes pairs; expected num_frames 1 or 2, got"
                 f" {self.num_frames}"
             )
         if self.others == "shared_classes" and self.order != "base_first":
