@@ -58,10 +58,18 @@ def shown(tmp_path_factory):
 
 
 def rows_of_table(said: str) -> dict[str, list[str]]:
+    """Numbers by clip and system."""
     lines = said.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.split()[:2] == ["clip", "frames"])
+    start = next(i for i, line in enumerate(lines) if line.split()[:2] == ["clip", "system"])
     end = lines.index("", start)
-    return {line.split()[0]: line.split()[1:] for line in lines[start + 1 : end]}
+    rows = [line.split() for line in lines[start + 1 : end]]
+    return {f"{row[0]} {row[1]}": row[2:] for row in rows}
+
+
+SHOWN = {
+    "results": ("flow_match", ["plain", "occluded", "scene"]),
+    "results-propose_reduce": ("propose_reduce", ["plain", "occluded"]),
+}
 
 
 def test_three_clips_are_labelled_and_drawn(shown):
@@ -71,16 +79,20 @@ def test_three_clips_are_labelled_and_drawn(shown):
         "occluded",
         "scene",
     }
-    masks = table(folder / "results", "masks").to_pylist()
-    assert {row["video_id"] for row in masks} == {"plain", "occluded", "scene"}
-    for name, numbers in rows_of_table(said).items():
-        mine = [row for row in masks if row["video_id"] == name]
-        frames, tracks, num_masks, seconds = numbers
-        assert (int(frames), int(num_masks)) == (36, len(mine))
-        assert int(tracks) == len({row["track_id"] for row in mine}) > 0
-        assert float(seconds) >= 0
-        with av.open(str(folder / "overlays" / f"{name}.mp4")) as container:
-            assert sum(1 for _ in container.decode(video=0)) == 36
+    numbers = rows_of_table(said)
+    for results, (system, clips) in SHOWN.items():
+        rows = table(folder / results, "masks").to_pylist()
+        overlays = folder / results.replace("results", "overlays")
+        for name in clips:
+            mine = [row for row in rows if row["video_id"] == name]
+            frames, tracks, num_masks, seconds = numbers.pop(f"{name} {system}")
+            assert (int(frames), int(num_masks)) == (36, len(mine))
+            assert int(tracks) == len({row["track_id"] for row in mine})
+            assert float(seconds) >= 0
+            with av.open(str(overlays / f"{name}.mp4")) as container:
+                assert sum(1 for _ in container.decode(video=0)) == 36
+        assert rows and {row["video_id"] for row in rows} <= set(clips)
+    assert not numbers
 
 
 def test_it_shows_what_it_does_and_where_it_put_things(shown):
@@ -108,7 +120,7 @@ def test_the_contact_sheet_is_small_and_shows_tracks(shown):
     path = folder / "contact.png"
     assert path.stat().st_size <= 400_000
     picture = np.asarray(Image.open(path).convert("HSV"))
-    assert picture.shape == (636, 1310, 3)
+    assert picture.shape == (1060, 1310, 3)
     vivid = (picture[..., 1] > 150) & (picture[..., 2] > 150)
     assert vivid.mean() > 0.003  # labels and outlines; the footage is duller
 
@@ -136,16 +148,21 @@ def test_again_it_finds_the_clips_labelled(shown, small, capsys):
 def test_a_video_of_ones_own_takes_the_third_place(small, tmp_path, capsys):
     (own,) = write_clips(tmp_path / "my clips", 1, num_frames=20, size=(96, 128), seed=2)
     folder = tmp_path / "demo"
-    assert demo.main([str(folder), "--video", str(own), "--runner", "inline"]) == 0
+    words = [str(folder), "--runner", "inline", "--system", "flow_match"]
+    assert demo.main([*words, "--video", str(own)]) == 0
     said = capsys.readouterr().out
     assert f"VIDEO={own}: 20 frames of 128x96" in said
-    assert list(rows_of_table(said)) == ["plain", "occluded", "clip_0000"]
+    assert [row.split()[0] for row in rows_of_table(said)] == ["plain", "occluded", "clip_0000"]
     assert (folder / "overlays" / "clip_0000.mp4").is_file()
     other = own.with_name("other.mp4")
     own.rename(other)
-    assert demo.main([str(folder), "--video", str(other), "--runner", "inline"]) == 0
+    assert demo.main([*words, "--video", str(other)]) == 0
     said = capsys.readouterr().out
-    assert "--replace" in said and list(rows_of_table(said)) == ["plain", "occluded", "other"]
+    assert "--replace" in said and [row.split()[0] for row in rows_of_table(said)] == [
+        "plain",
+        "occluded",
+        "other",
+    ]
 
 
 @pytest.mark.parametrize(

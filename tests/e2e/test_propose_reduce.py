@@ -76,7 +76,7 @@ def test_linked_anew_nothing_is_predicted_again(clips, labelled):
 def test_weights_of_a_training_serve_as_the_shipped_ones_do(clips, tmp_path):
     network = {"block": "basic", "blocks": [1, 1, 1, 1], "width": 8, "norm": "group"}
     network |= {"pyramid": 8, "hidden": 16, "mask_channels": 8, "legacy": False}
-    network |= {"long_side_px": 96, "short_side_px": 54, "detect_in": "both", "class_weight": 2.0}
+    network |= {"long_side_px": 96, "short_side_px": 54}
     data = tmp_path / "train"
     write_data_set(SynthConfig(preset="plain", height=108, width=192), data, seed=0, num_videos=1)
     values = job_values(
@@ -87,6 +87,7 @@ def test_weights_of_a_training_serve_as_the_shipped_ones_do(clips, tmp_path):
         schedule={"steps": 2},
     )
     values |= {"recipe": "propose_reduce", "network": network}
+    values["learning"] = {"windows_px": 48, "detect_in": "both", "class_weight": 2.0}
     done = train(values)
     assert done.returncode == 0, done.stderr
     weights = tmp_path / "run" / "weights" / "last.safetensors"

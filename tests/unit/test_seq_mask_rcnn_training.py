@@ -20,10 +20,11 @@ from vis_core.models.seq_mask_rcnn.targets import (
     inside,
     mask_targets,
 )
-from vis_core.models.seq_mask_rcnn.training import SeqMaskRcnnLosses
+from vis_core.models.seq_mask_rcnn.training import SeqMaskRcnnLearning, SeqMaskRcnnLosses
 from vis_core.systems.propose_reduce.training import ProposeReduceModule, collate
 
 LEGACY, MODERN = BoxRules(True), BoxRules(False)
+RELEASED, WINDOWS = SeqMaskRcnnLearning(), SeqMaskRcnnLearning(windows_px=48)
 TERMS = {"objectness", "proposal_box", "class", "box", "mask", "propagation"}
 
 
@@ -158,9 +159,9 @@ def sample(seed, *, num_objects=3, shared=True, size=(64, 96)):
     )
 
 
-def module(**settings):
+def module(learning=RELEASED, **settings):
     torch.manual_seed(0)
-    return SeqMaskRcnnLosses(SeqMaskRcnn(config(**settings), 3)).train()
+    return SeqMaskRcnnLosses(SeqMaskRcnn(config(**settings), 3), learning).train()
 
 
 def means(found):
@@ -170,7 +171,7 @@ def means(found):
 @pytest.mark.parametrize("legacy", [True, False])
 def test_every_live_parameter_learns(legacy):
     losses = module(legacy=legacy)
-    found = losses(collate(config(), [sample(0), sample(1)])["clips"], [5, 6])
+    found = losses(collate(config(), RELEASED, [sample(0), sample(1)])["clips"], [5, 6])
     assert found.keys() == TERMS
     assert all(count > 0 and torch.isfinite(total) for total, count in found.values())
     sum(total / count for total, count in found.values()).backward()
@@ -180,7 +181,7 @@ def test_every_live_parameter_learns(legacy):
 
 def test_detected_masks_begin_a_memory_but_learn_nothing_from_it():
     losses = module()
-    found = losses(collate(config(), [sample(0)])["clips"], [5])
+    found = losses(collate(config(), RELEASED, [sample(0)])["clips"], [5])
     found["propagation"][0].backward()
     assert all(p.grad is None for p in losses.network.mask_head.parameters())
     assert losses.network.prop_head.enc_pos.weight.grad.abs().sum() > 0
@@ -188,14 +189,14 @@ def test_detected_masks_begin_a_memory_but_learn_nothing_from_it():
 
 
 def test_clips_of_one_frame_train_detection_alone():
-    clips = [clip[:1] for clip in collate(config(), [sample(0), sample(1)])["clips"]]
+    clips = [clip[:1] for clip in collate(config(), RELEASED, [sample(0), sample(1)])["clips"]]
     assert module()(clips, [5, 6]).keys() == TERMS - {"propagation"}
 
 
 @pytest.mark.parametrize("objects", [{"num_objects": 0}, {"num_objects": 2, "shared": False}])
 def test_clips_with_nothing_to_follow_are_no_error(objects):
     losses = module()
-    found = losses(collate(config(), [sample(0, **objects)])["clips"], [5])
+    found = losses(collate(config(), RELEASED, [sample(0, **objects)])["clips"], [5])
     assert found["propagation"][1] == 0 and found["propagation"][0].item() == 0
     sum(total / max(count, 1) for total, count in found.values()).backward()
 
@@ -203,7 +204,10 @@ def test_clips_with_nothing_to_follow_are_no_error(objects):
 def test_two_halves_of_a_batch_are_the_whole():
     torch.set_default_dtype(torch.float64)
     try:
-        losses, clips = module(), collate(config(), [sample(seed) for seed in range(4)])["clips"]
+        losses, clips = (
+            module(),
+            collate(config(), RELEASED, [sample(seed) for seed in range(4)])["clips"],
+        )
         whole = losses(clips, [1, 2, 3, 4])
         halves = losses(clips[:2], [1, 2]), losses(clips[2:], [3, 4])
         for name in TERMS:
@@ -216,14 +220,14 @@ def test_two_halves_of_a_batch_are_the_whole():
 
 
 def test_at_most_five_objects_are_followed_the_same_ones_for_a_seed():
-    losses, clips = module(), collate(config(), [sample(3, num_objects=8)])["clips"]
+    losses, clips = module(), collate(config(), RELEASED, [sample(3, num_objects=8)])["clips"]
     first, again, other = (losses(clips, [seed])["propagation"] for seed in (1, 1, 2))
     assert first[1] <= 5
     assert torch.equal(first[0], again[0]) and not torch.equal(first[0], other[0])
 
 
 def test_a_few_steps_lower_the_losses():
-    losses, clips = module(), collate(config(), [sample(0), sample(1)])["clips"]
+    losses, clips = module(), collate(config(), RELEASED, [sample(0), sample(1)])["clips"]
     optimizer = torch.optim.AdamW(losses.parameters(), lr=1e-3)
     before = means(losses(clips, [1, 2]))
     for step in range(40):
@@ -238,15 +242,17 @@ def test_a_few_steps_lower_the_losses():
 
 
 def test_detection_may_be_learned_in_both_frames():
-    clips = collate(config(), [sample(0), sample(1)])["clips"]
-    one, both = (module(detect_in=where)(clips, [1, 2]) for where in ("first", "both"))
+    clips = collate(config(), RELEASED, [sample(0), sample(1)])["clips"]
+    one, both = (
+        module(SeqMaskRcnnLearning(detect_in=where))(clips, [1, 2]) for where in ("first", "both")
+    )
     assert both["class"][1] > 1.5 * one["class"][1]
     assert torch.equal(both["propagation"][0], one["propagation"][0])
 
 
 def test_windows_show_each_shared_instance_in_the_middle():
     original = sample(0)
-    found = collate(config(windows_px=48), [original, sample(1, num_objects=0)])
+    found = collate(config(), WINDOWS, [original, sample(1, num_objects=0)])
     assert found["places"] == [(0, 0), (0, 1), (0, 2), (1, 0)]
     for number, clip in enumerate(found["clips"][:3]):
         for frame, view in enumerate(clip):
@@ -263,20 +269,20 @@ def test_live_statistics_are_learned_and_those_of_a_file_are_not():
     for norm, moves in (("live", True), ("batch", False)):
         losses = module(norm=norm)
         before = losses.network.backbone.bn1.running_mean.clone()
-        losses(collate(config(), [sample(0)])["clips"], [1])
+        losses(collate(config(), RELEASED, [sample(0)])["clips"], [1])
         assert torch.equal(before, losses.network.backbone.bn1.running_mean) != moves
 
 
 def test_seeds_of_a_samples_clips_do_not_depend_on_its_batch():
-    settings = config(windows_px=48)
+    settings = config()
     torch.manual_seed(0)
-    whole = ProposeReduceModule(settings, ["a", "b"]).double()
+    whole = ProposeReduceModule(settings, WINDOWS, ["a", "b"]).double()
     torch.set_default_dtype(torch.float64)
     try:
         samples = [sample(seed) for seed in range(2)]
-        both = whole(collate(settings, samples), [11, 12])
+        both = whole(collate(settings, WINDOWS, samples), [11, 12])
         halves = [
-            whole(collate(settings, [one]), [seed])
+            whole(collate(settings, WINDOWS, [one]), [seed])
             for one, seed in zip(samples, (11, 12), strict=True)
         ]
         for name in TERMS:
@@ -284,3 +290,18 @@ def test_seeds_of_a_samples_clips_do_not_depend_on_its_batch():
             torch.testing.assert_close(total, both[name].total, rtol=1e-9, atol=1e-9)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_from_true_boxes_heads_learn_and_proposals_do_not():
+    losses = module(SeqMaskRcnnLearning(from_truth=True, regions=8))
+    clips = [clip[:1] for clip in collate(config(), RELEASED, [sample(0)])["clips"]]
+    found, again, other = (losses(clips, [seed]) for seed in (1, 1, 2))
+    assert found.keys() == {"class", "box", "mask"}
+    assert found["class"][1] == found["mask"][1] <= 9  # all of them are objects
+    assert found["box"][0] > 0  # they are off by a little
+    assert torch.equal(found["box"][0], again["box"][0])
+    assert not torch.equal(found["box"][0], other["box"][0])
+    sum(total / count for total, count in found.values()).backward()
+    assert all(p.grad is None for p in losses.network.rpn_head.parameters())
+    empty = [clip[:1] for clip in collate(config(), RELEASED, [sample(0, num_objects=0)])["clips"]]
+    assert losses(empty, [1])["mask"][1] == 0

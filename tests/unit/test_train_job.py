@@ -245,7 +245,7 @@ def test_the_jobs_of_the_documentation_are_jobs(path):
     """And what they freeze is there."""
     job = make_train_job(yaml.safe_load(path.read_text()))
     with torch.device("meta"):
-        module = job.recipe.module(job.network, [Category(label=1, name="a")])
+        module = job.recipe.module(job.network, job.learning, [Category(label=1, name="a")])
     network = module.get_submodule("network")
     freeze(network, job.loop.freeze)
     assert parameter_groups(network, job.optimizer, job.groups)

@@ -57,9 +57,10 @@ class SamplingConfig:
             raise ValueError(f"num_frames: expected 1 to 1000, got {self.num_frames}")
         if not 1 <= self.reach <= 1_000_000:
             raise ValueError(f"reach: expected 1 to 1000000, got {self.reach}")
-        if self.others == "shared_classes" and self.num_frames != 2:
+        if self.others == "shared_classes" and self.num_frames > 2:
             raise ValueError(
-                f"others: shared_classes makes pairs; expected num_frames 2, got {self.num_frames}"
+                "others: shared_classes makes pairs; expected num_frames 2, or 1 for no others, got"
+                f" {self.num_frames}"
             )
         if self.others == "shared_classes" and self.order != "base_first":
             raise ValueError(

@@ -50,7 +50,7 @@ def open_data(job: TrainJob) -> TrainingData:
             labels=labels,
             draws=draws,
             transforms=job.transforms,
-            collate=functools.partial(job.recipe.collate, job.network),
+            collate=functools.partial(job.recipe.collate, job.network, job.learning),
             seed=job.loop.seed,
             strict=any(config.strict for config in job.data),
         ),

@@ -35,7 +35,17 @@ _SECTIONS = {
     "schedule": ScheduleConfig,
     "loop": LoopConfig,
 }
-_KEYS = ("recipe", "out", "network", "data", *_SECTIONS, "groups", "start", "evaluation")
+_KEYS = (
+    "recipe",
+    "out",
+    "network",
+    "learning",
+    "data",
+    *_SECTIONS,
+    "groups",
+    "start",
+    "evaluation",
+)
 # Of the loop: what changes where and how fast it runs, and not the weights.
 _PLACE = ("workers", "loader_workers", "checkpoint_every", "max_failures")
 
@@ -45,6 +55,7 @@ class TrainJob:
     recipe: Recipe
     out: str
     network: Any
+    learning: Any
     data: tuple[DataSetConfig, ...]
     sampling: SamplingConfig
     transforms: TransformConfig
@@ -57,7 +68,9 @@ class TrainJob:
 
     def record(self) -> dict[str, Any]:
         """As a job file says it, with nothing left out."""
-        parts = {name: as_values(getattr(self, name)) for name in ("network", *_SECTIONS)}
+        parts = {
+            name: as_values(getattr(self, name)) for name in ("network", "learning", *_SECTIONS)
+        }
         more = {
             name: as_values(getattr(self, name))
             for name in ("start", "evaluation")
@@ -101,6 +114,7 @@ def make_train_job(values: Mapping[str, Any]) -> TrainJob:
         recipe=recipe,
         out=checked_path("out", values["out"]),
         network=_section("network", recipe.settings, values, recipe.defaults),
+        learning=_section("learning", recipe.learning, values, recipe.defaults),
         data=tuple(
             _built("data", DataSetConfig, entry) for entry in _entries("data", values["data"])
         ),

@@ -75,7 +75,7 @@ class Trainer:
         self._data = open_data(job)
         self._key = job.key()
         torch.manual_seed(job.loop.seed)  # the same start in every worker
-        self._module = job.recipe.module(job.network, self._data.categories)
+        self._module = job.recipe.module(job.network, job.learning, self._data.categories)
         network = self._module.get_submodule("network")
         if job.start is not None:
             for line in load_into(

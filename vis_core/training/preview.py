@@ -25,7 +25,8 @@ def preview(job: TrainJob) -> tuple[list[str], npt.NDArray[np.uint8]]:
     """Lines to print, and the first batch as the network will see it."""
     data = open_data(job)
     torch.manual_seed(job.loop.seed)
-    network = job.recipe.module(job.network, data.categories).get_submodule("network")
+    module = job.recipe.module(job.network, job.learning, data.categories)
+    network = module.get_submodule("network")
     lines = [f"recipe {job.recipe.name}, {len(data.categories)} categories"]
     for data_set, config in zip(data.data_sets, job.data, strict=True):
         frames = sum(len(video.annotated) for video in data_set.videos)

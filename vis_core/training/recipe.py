@@ -36,14 +36,22 @@ class Batch(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NoLearning:
+    """A recipe whose losses have no settings."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """`module(inputs, seeds)` returns the loss terms; its `network` is what is saved."""
 
     name: str
     settings: type  # a frozen dataclass: the network's settings, in the job's section `network`
     defaults: Mapping[str, Any]  # of the job's other sections
-    module: Callable[[Any, Sequence[Category]], nn.Module]
-    collate: Callable[[Any, Sequence[Sample]], Any]
+    # Of network, learning and categories; and of network, learning and samples.
+    module: Callable[[Any, Any, Sequence[Category]], nn.Module]
+    collate: Callable[[Any, Any, Sequence[Sample]], Any]
     # The system that uses the weights, and its settings for a file of them.
     system: Callable[[str], tuple[str, dict[str, Any]]]
+    # What only the training knows of: a frozen dataclass, in the section `learning`.
+    learning: type = NoLearning
     class_agnostic: bool = False  # all instances are of one category, `object`

@@ -31,14 +31,6 @@ class SeqMaskRcnnConfig:
     # Of pictures as the network gets them; 854 x 480 for DAVIS.
     long_side_px: int = 640
     short_side_px: int = 360
-    # Of use while training alone. Whether detection is learned in one frame of a pair, as released,
-    # or in both; what telling classes apart counts beside the rest, too little for networks that
-    # begin from nothing; and the side of windows around instances that are looked at instead of
-    # whole frames: small ones show many instances in little time, and nothing of what is between.
-    detect_in: Literal["first", "both"] = "first"
-    class_weight: float = 1.0
-    windows_px: int | None = None
-    regions: int = 128  # of each picture that the box head learns from
 
     def __post_init__(self) -> None:
         for name, lowest, highest in (
@@ -49,25 +41,19 @@ class SeqMaskRcnnConfig:
             ("hidden", 1, 8192),
             ("mask_channels", 1, 1024),
             ("box_channels", 0, 1024),
-            ("regions", 8, 4096),
             ("anchor_scale", 1, 64),
             ("finest_roi_px", 1, 1024),
             ("long_side_px", 32, 8192),
             ("short_side_px", 32, 4096),
-            ("class_weight", 0.01, 100),
         ):
             if not lowest <= getattr(self, name) <= highest:
                 raise ValueError(
                     f"{name}: expected {lowest} to {highest}, got {getattr(self, name)}"
                 )
-        if self.windows_px is not None and not 16 <= self.windows_px <= 4096:
-            raise ValueError(f"windows_px: expected 16 to 4096, got {self.windows_px}")
         if len(self.blocks) != 4 or not all(1 <= number <= 100 for number in self.blocks):
             raise ValueError(f"blocks: expected four numbers from 1 to 100, got {self.blocks}")
         if self.block not in ("bottleneck", "basic"):
             raise ValueError(f"block: expected 'bottleneck' or 'basic', got {self.block!r}")
-        if self.detect_in not in ("first", "both"):
-            raise ValueError(f"detect_in: expected 'first' or 'both', got {self.detect_in!r}")
         if self.norm not in ("batch", "group", "live"):
             raise ValueError(f"norm: expected 'batch', 'group' or 'live', got {self.norm!r}")
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,34 @@ from vis_core.models.seq_mask_rcnn.targets import BACKGROUND, IGNORED, assign, i
 _ANCHORS = 64  # sampled of each picture
 _MOST_FOLLOWED = 5  # objects of a clip
 _OTHER_FRAME = 0x5851F42D  # a pair's second frame samples by a seed of its own
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SeqMaskRcnnLearning:
+    """The defaults are as released."""
+
+    detect_in: Literal["first", "both"] = "first"  # frames of a pair detection is learned in
+    # What telling classes apart counts beside the rest: a network from nothing needs more.
+    class_weight: float = 1.0
+    # Side of windows around instances that are looked at instead of whole frames: small ones show
+    # many instances in little time, and nothing of what is between. None: whole frames.
+    windows_px: int | None = None
+    regions: int = 128  # of each picture that the box head learns from; few suffice in windows
+    # Regions come from true boxes, moved a little, and the proposal network learns nothing: to
+    # learn classes and masks first, at a fraction of the time.
+    from_truth: bool = False
+
+    def __post_init__(self) -> None:
+        if self.detect_in not in ("first", "both"):
+            raise ValueError(f"detect_in: expected first or both, got {self.detect_in!r:.80}")
+        for name, lowest, highest in (
+            ("class_weight", 0.01, 100),
+            ("windows_px", 16, 4096),
+            ("regions", 8, 4096),
+        ):
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= highest:
+                raise ValueError(f"{name}: expected {lowest} to {highest}, got {value}")
 
 
 class View(NamedTuple):
@@ -59,11 +87,11 @@ class _Regions:
 class SeqMaskRcnnLosses(nn.Module):
     """The network with its losses; every one a sum, its count beside it."""
 
-    def __init__(self, network: SeqMaskRcnn) -> None:
+    def __init__(self, network: SeqMaskRcnn, learning: SeqMaskRcnnLearning) -> None:
         super().__init__()
-        self.network = network
+        self.network, self._learning = network, learning
         self._anchors = SeededSampler(_ANCHORS, 0.5, 0x5A)
-        self._regions = SeededSampler(network.config.regions, 0.25, 0xA5)
+        self._regions = SeededSampler(learning.regions, 0.25, 0xA5)
         self._proposing = rpn.ProposalConfig()
 
     def forward(
@@ -74,7 +102,7 @@ class SeqMaskRcnnLosses(nn.Module):
         second = [clip[1] for clip in clips if len(clip) > 1]
         both = self.network.features(batch_of([view.picture_3HW for view in (*first, *second)]))
         features, guides = _split(both, [len(first), len(second)])
-        if self.network.config.detect_in == "both":
+        if self._learning.detect_in == "both":
             more = [seed ^ _OTHER_FRAME for seed in seeds[: len(second)]]
             found = self._detection_losses(both, [*first, *second], [*seeds, *more])
         else:
@@ -88,7 +116,11 @@ class SeqMaskRcnnLosses(nn.Module):
     def _detection_losses(
         self, features: Features, views: Sequence[View], seeds: Sequence[int]
     ) -> dict[str, tuple[Tensor, int]]:
-        proposals, found = self._proposal_losses(features, views, seeds)
+        if self._learning.from_truth:
+            found: dict[str, tuple[Tensor, int]] = {}
+            proposals = [self._moved(view, seed) for view, seed in zip(views, seeds, strict=True)]
+        else:
+            proposals, found = self._proposal_losses(features, views, seeds)
         regions = self._sampled(views, proposals, seeds)
         return found | self._region_losses(features, views, regions)
 
@@ -236,6 +268,16 @@ class SeqMaskRcnnLosses(nn.Module):
             total = total + soft_iou_losses(found_OHW, truth_OHW).sum()
             number += len(there)
         return total, number
+
+    def _moved(self, view: View, seed: int) -> Tensor:
+        """Two boxes beside every true one, off by up to a tenth of its sides."""
+        truth_G4 = self._truth(view)
+        if not len(truth_G4):
+            return truth_G4
+        random = torch.Generator().manual_seed(seed ^ 0x77)
+        shares = torch.rand(2, len(truth_G4), 4, generator=random).to(truth_G4) * 0.2 - 0.1
+        sides = (truth_G4[:, 2:] - truth_G4[:, :2]).repeat(1, 2)
+        return self.network.rules.clip((truth_G4 + shares * sides).flatten(0, 1), view.size)
 
     # --- helpers -------------------------------------------------------------------------------
 

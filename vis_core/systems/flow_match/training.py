@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vis_core.data.sample import Sample
 from vis_core.models import mask_rcnn
 from vis_core.models.mask_rcnn import MaskRcnnConfig, MaskRcnnLosses
-from vis_core.training.recipe import LossTerm, LossTerms, Recipe
+from vis_core.training.recipe import LossTerm, LossTerms, NoLearning, Recipe
 from vis_core.types import Category
 
 
@@ -34,7 +34,9 @@ class DetectorModule(nn.Module):
         }
 
 
-def collate(config: MaskRcnnConfig, samples: Sequence[Sample]) -> dict[str, Any]:
+def collate(
+    config: MaskRcnnConfig, learning: NoLearning, samples: Sequence[Sample]
+) -> dict[str, Any]:
     """Every frame of every clip is a picture with targets in torchvision's terms."""
     pictures, targets = [], []
     for sample in samples:
@@ -56,7 +58,9 @@ def _target(sample: Sample, position: int) -> dict[str, Tensor]:
     }
 
 
-def _module(config: MaskRcnnConfig, categories: Sequence[Category]) -> nn.Module:
+def _module(
+    config: MaskRcnnConfig, learning: NoLearning, categories: Sequence[Category]
+) -> nn.Module:
     return DetectorModule(config, categories)
 
 

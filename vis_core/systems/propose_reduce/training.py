@@ -10,7 +10,7 @@ from torch import nn
 
 from vis_core.data.sample import Sample, boxes_of
 from vis_core.models.seq_mask_rcnn import SeqMaskRcnn, SeqMaskRcnnConfig
-from vis_core.models.seq_mask_rcnn.training import SeqMaskRcnnLosses, View
+from vis_core.models.seq_mask_rcnn.training import SeqMaskRcnnLearning, SeqMaskRcnnLosses, View
 from vis_core.training.recipe import LossTerm, LossTerms, Recipe
 from vis_core.types import Category
 
@@ -20,9 +20,15 @@ _NEXT = 0x9E3779B9  # between the seeds of a sample's clips
 class ProposeReduceModule(nn.Module):
     """The network and its losses, in the loop's terms."""
 
-    def __init__(self, config: SeqMaskRcnnConfig, categories: Sequence[Category]) -> None:
+    def __init__(
+        self,
+        config: SeqMaskRcnnConfig,
+        learning: SeqMaskRcnnLearning,
+        categories: Sequence[Category],
+    ) -> None:
         super().__init__()
-        self.losses = SeqMaskRcnnLosses(SeqMaskRcnn(config, len(categories) + 1))
+        self.losses = SeqMaskRcnnLosses(SeqMaskRcnn(config, len(categories) + 1), learning)
+        self._weights = {"class": learning.class_weight}
         self.network = self.losses.network
 
     def forward(self, inputs: Mapping[str, Any], seeds: Sequence[int]) -> LossTerms:
@@ -31,19 +37,20 @@ class ProposeReduceModule(nn.Module):
             for sample, number in inputs["places"]
         ]
         found = self.losses(inputs["clips"], of_clips)
-        weights = {"class": self.network.config.class_weight}
         return {
-            name: LossTerm(total, count, weights.get(name, 1.0))
+            name: LossTerm(total, count, self._weights.get(name, 1.0))
             for name, (total, count) in found.items()
         }
 
 
-def collate(config: SeqMaskRcnnConfig, samples: Sequence[Sample]) -> dict[str, Any]:
+def collate(
+    config: SeqMaskRcnnConfig, learning: SeqMaskRcnnLearning, samples: Sequence[Sample]
+) -> dict[str, Any]:
     """Clips, and of each its sample and its place among that sample's clips."""
     clips, places = [], []
     for position, sample in enumerate(samples):
         views = [_view(sample, frame) for frame in range(len(sample))]
-        found = [views] if config.windows_px is None else _windows(views, config.windows_px)
+        found = [views] if learning.windows_px is None else _windows(views, learning.windows_px)
         clips += found
         places += [(position, number) for number in range(len(found))]
     return {"clips": clips, "places": places}
@@ -93,8 +100,10 @@ def _view(sample: Sample, position: int) -> View:
     )
 
 
-def _module(config: SeqMaskRcnnConfig, categories: Sequence[Category]) -> nn.Module:
-    return ProposeReduceModule(config, categories)
+def _module(
+    config: SeqMaskRcnnConfig, learning: SeqMaskRcnnLearning, categories: Sequence[Category]
+) -> nn.Module:
+    return ProposeReduceModule(config, learning, categories)
 
 
 def _system(weights: str) -> tuple[str, dict[str, Any]]:
@@ -120,4 +129,5 @@ PROPOSE_REDUCE = Recipe(
     module=_module,
     collate=collate,
     system=_system,
+    learning=SeqMaskRcnnLearning,
 )
