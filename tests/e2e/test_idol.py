@@ -59,7 +59,8 @@ def test_two_steps_of_training_and_labels_from_what_they_made(clips, tmp_path):
     first = job_values(clips, tmp_path / "one") | {"groups": []}
     first |= common | {
         "sampling": {"num_frames": 1},
-        "network": {**NETWORK, "detection_only": True},
+        "network": NETWORK,
+        "learning": {"detection_only": True},
     }
     done = train(first)
     assert done.returncode == 0, done.stderr

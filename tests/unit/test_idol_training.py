@@ -18,11 +18,13 @@ from vis_core.models.idol import Idol, IdolConfig
 from vis_core.models.idol.criterion import Pair, Target, losses_of
 from vis_core.models.idol.losses import WEIGHTS
 from vis_core.models.idol.network import convert
+from vis_core.models.idol.settings import IdolLearning
 from vis_core.systems.idol.training import IDOL_PAIRS, IdolModule, collate
 from vis_core.training.job import make_train_job
 from vis_core.training.recipes import get_recipe
 
-ALONE = dataclasses.replace(SMALL, detection_only=True)
+PAIRS = IdolLearning()
+ALONE = IdolLearning(detection_only=True)
 
 
 def sample(*seen: tuple[bool, ...], crowd: tuple[bool, ...] = ()) -> Sample:
@@ -51,7 +53,7 @@ def sample(*seen: tuple[bool, ...], crowd: tuple[bool, ...] = ()) -> Sample:
 
 def test_a_pair_teaches_its_key_and_names_who_is_seen_again():
     """The instance that only the later picture shows is left out."""
-    batch = collate(SMALL, [sample((True, True, False), (True, False, True))])
+    batch = collate(SMALL, PAIRS, [sample((True, True, False), (True, False, True))])
     assert len(batch["pictures"]) == 2
     (target,), (pair,) = batch["targets"], batch["pairs"]
     assert target["picture"] == 0 and target["labels_G"].tolist() == [0, 1]
@@ -67,61 +69,63 @@ def _tall() -> torch.Tensor:
 
 
 def test_both_pictures_of_a_pair_can_teach():
-    both = dataclasses.replace(SMALL, both_detect=True)
-    batch = collate(both, [sample((True, True, False), (True, False, True))] * 2)
+    both = IdolLearning(both_detect=True)
+    batch = collate(SMALL, both, [sample((True, True, False), (True, False, True))] * 2)
     assert [target["picture"] for target in batch["targets"]] == [0, 1, 2, 3]
     assert [len(target["labels_G"]) for target in batch["targets"]] == [2, 2, 2, 2]
     assert [pair["target"] for pair in batch["pairs"]] == [0, 2]
 
 
 def test_single_pictures_teach_detection_alone():
-    batch = collate(ALONE, [sample((True,)), sample((False,))])
+    batch = collate(SMALL, ALONE, [sample((True,)), sample((False,))])
     assert [len(target["labels_G"]) for target in batch["targets"]] == [1, 0]
     assert batch["pairs"] == []
 
 
 def test_crowds_are_no_instances():
-    batch = collate(ALONE, [sample((True, True), crowd=(False, True))])
+    batch = collate(SMALL, ALONE, [sample((True, True), crowd=(False, True))])
     assert batch["targets"][0]["labels_G"].tolist() == [0]
 
 
 def test_contrast_needs_pairs():
     with pytest.raises(UsageError, match="num_frames 2"):
-        collate(SMALL, [sample((True,))])
+        collate(SMALL, PAIRS, [sample((True,))])
 
 
 # --- losses ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("settings", "clips"),
+    ("learning", "clips"),
     [
-        (SMALL, [sample((True, True), (True, True)), sample((True, True), (False, True))]),
-        (SMALL, [sample((False, False), (True, True))]),
-        (SMALL, [sample((True, True), (False, False))]),
+        (PAIRS, [sample((True, True), (True, True)), sample((True, True), (False, True))]),
+        (PAIRS, [sample((False, False), (True, True))]),
+        (PAIRS, [sample((True, True), (False, False))]),
         (ALONE, [sample((True, True)), sample((False, True))]),
         (ALONE, [sample((False,))]),
     ],
     ids=["pairs", "empty key", "none seen again", "pictures", "empty picture"],
 )
-def test_losses_are_finite_and_reach_every_parameter(settings, clips):
+def test_losses_are_finite_and_reach_every_parameter(learning, clips):
     """What learns gets a gradient, if only zeros: workers wait for one another's."""
     torch.manual_seed(0)
-    module = IdolModule(settings, CATEGORIES)
-    terms = module(collate(settings, clips), list(range(len(clips))))
+    module = IdolModule(SMALL, learning, CATEGORIES)
+    terms = module(collate(SMALL, learning, clips), list(range(len(clips))))
     total = sum(term.weight * term.total / max(term.over, 1) for term in terms.values())
     assert torch.isfinite(total)
     total.backward()
     missing = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
     assert missing == []
-    assert ("reid" in terms) == (settings is SMALL)
+    assert ("reid" in terms) == (learning is PAIRS)
     still = {name for name, p in module.named_parameters() if not p.requires_grad}
-    assert all("reid" in name for name in still) and bool(still) == (settings is ALONE)
+    assert all("reid" in name for name in still) and bool(still) == (learning is ALONE)
 
 
 def test_every_layer_weighs_alike():
     torch.manual_seed(0)
-    terms = IdolModule(SMALL, CATEGORIES)(collate(SMALL, [sample((True,), (True,))]), [0])
+    terms = IdolModule(SMALL, PAIRS, CATEGORIES)(
+        collate(SMALL, PAIRS, [sample((True,), (True,))]), [0]
+    )
     for name, term in terms.items():
         assert term.weight == WEIGHTS[f"loss_{name.removesuffix('_0')}"]
     layers = {name.removesuffix("_0") for name in terms if name.endswith("_0")}
@@ -131,8 +135,8 @@ def test_every_layer_weighs_alike():
 def test_the_seed_alone_decides_which_negatives_are_drawn():
     torch.manual_seed(0)
     many = dataclasses.replace(SMALL, num_queries=60)
-    module = IdolModule(many, CATEGORIES).eval()
-    batch = collate(many, [sample((True, True), (True, True))])
+    module = IdolModule(many, PAIRS, CATEGORIES).eval()
+    batch = collate(many, PAIRS, [sample((True, True), (True, True))])
     with torch.no_grad():
         found = [float(module(batch, [seed])["reid_aux"].total) for seed in (1, 1, 2)]
     assert found[0] == found[1] != found[2]
@@ -194,19 +198,19 @@ def test_tokens_learn_categories_only_if_asked_to():
     """A loss of ours: once for each object and level that has a token on it."""
     torch.manual_seed(0)
     asked = dataclasses.replace(ALONE, token_loss=1.5)
-    batch = collate(asked, [sample((True, False))])
-    terms = IdolModule(asked, CATEGORIES)(batch, [0])
+    batch = collate(SMALL, asked, [sample((True, False))])
+    terms = IdolModule(SMALL, asked, CATEGORIES)(batch, [0])
     # 20 x 20 px: cells have their middle inside at strides 8 and 16, none at 32.
     assert (terms["tokens"].over, terms["tokens"].weight) == (2, 1.5)
     assert terms["tokens"].total > 0
-    assert "tokens" not in IdolModule(ALONE, CATEGORIES)(batch, [0])
+    assert "tokens" not in IdolModule(SMALL, ALONE, CATEGORIES)(batch, [0])
 
 
 def test_windows_around_instances_are_a_mosaic():
     """Every instance of the clips is in it once; what is left is filled up with the same."""
     asked = dataclasses.replace(ALONE, token_loss=1.0, windows_px=32)
     clips = [sample((True, True)) for _ in range(9)]
-    batch = collate(asked, clips)
+    batch = collate(SMALL, asked, clips)
     assert [tuple(picture.shape) for picture in batch["pictures"]] == [(3, 128, 128)] * 2
     assert [target["labels_G"].tolist() for target in batch["targets"]] == [[0, 1] * 8, [0, 1]]
     first, last = (target["masks_GHW"] for target in batch["targets"])
@@ -215,14 +219,14 @@ def test_windows_around_instances_are_a_mosaic():
     assert last[0].sum() == 8 * 400
     frame = clips[0].frames[0].transpose(2, 0, 1)
     assert np.array_equal(batch["pictures"][0][:, :32, :32], frame[:, 14:46, 0:32])
-    terms = IdolModule(asked, CATEGORIES)(batch, [0] * 9)
+    terms = IdolModule(SMALL, asked, CATEGORIES)(batch, [0] * 9)
     assert set(terms) == {"tokens"} and torch.isfinite(terms["tokens"].total)
 
 
 def test_windows_need_instances():
     asked = dataclasses.replace(ALONE, token_loss=1.0, windows_px=32)
     with pytest.raises(UsageError, match="only_labelled"):
-        collate(asked, [sample((False,))])
+        collate(SMALL, asked, [sample((False,))])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +247,7 @@ JOBS = sorted((Path(__file__).parents[2] / "docs" / "jobs").glob("idol_*.yaml"))
 def test_the_job_files_can_be_read(file):
     job = make_train_job(yaml.safe_load(file.read_text()))
     assert job.recipe is IDOL_PAIRS
-    assert job.network.detection_only == (job.sampling.num_frames == 1)
+    assert job.learning.detection_only == (job.sampling.num_frames == 1)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a job says of the network to train; its files say it again, to whoever uses them."""
+"""What a job says of the network to train, which its files say again, and of how it learns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ LARGEST_PX = 16_384
 class IdolSettings(IdolShape):
     """The released network unless said otherwise."""
 
+    # Of the input when the network is used: smaller loses small objects, larger costs time.
+    short_side_px: int = 480
+    long_edge_cap: int = 1333  # of the other side; a frame beyond it becomes smaller as a whole
+
+    def __post_init__(self) -> None:
+        IdolShape.__post_init__(self)
+        for name in ("short_side_px", "long_edge_cap"):
+            if not 32 <= getattr(self, name) <= LARGEST_PX:
+                raise ValueError(f"{name}: expected 32 to {LARGEST_PX}, got {getattr(self, name)}")
+
+    def config(self, num_classes: int) -> IdolConfig:
+        """Of the network for so many categories."""
+        shape = {field.name: getattr(self, field.name) for field in dataclasses.fields(IdolShape)}
+        return IdolConfig(num_classes=num_classes, **shape)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class IdolLearning:
+    """As released, unless said otherwise."""
+
     # The first step of the release: instances of single pictures, without what tells them apart.
     detection_only: bool = False
     # Whether the later picture of a pair learns to find instances, too. Off, as released: half the
@@ -24,12 +44,8 @@ class IdolSettings(IdolShape):
     # A step before the first, from scratch: that loss alone, on windows of this side around every
     # instance, each of which costs a hundredth of a frame. None: whole pictures, and all losses.
     windows_px: int | None = None
-    # Of the input when the network is used: smaller loses small objects, larger costs time.
-    short_side_px: int = 480
-    long_edge_cap: int = 1333  # of the other side; a frame beyond it becomes smaller as a whole
 
     def __post_init__(self) -> None:
-        IdolShape.__post_init__(self)
         if not 0 <= self.token_loss <= 1000:
             raise ValueError(f"token_loss: expected 0 to 1000, got {self.token_loss}")
         if self.windows_px is not None:
@@ -37,11 +53,3 @@ class IdolSettings(IdolShape):
                 raise ValueError(f"windows_px: expected 32 to {LARGEST_PX}, got {self.windows_px}")
             if not (self.token_loss and self.detection_only):
                 raise ValueError("windows_px: expected token_loss and detection_only beside it")
-        for name in ("short_side_px", "long_edge_cap"):
-            if not 32 <= getattr(self, name) <= LARGEST_PX:
-                raise ValueError(f"{name}: expected 32 to {LARGEST_PX}, got {getattr(self, name)}")
-
-    def config(self, num_classes: int) -> IdolConfig:
-        """Of the network for so many categories."""
-        shape = {field.name: getattr(self, field.name) for field in dataclasses.fields(IdolShape)}
-        return IdolConfig(num_classes=num_classes, **shape)

@@ -15,7 +15,7 @@ from vis_core.errors import UsageError
 from vis_core.models.idol.criterion import Pair, Sum, Target, losses_of, token_loss
 from vis_core.models.idol.losses import WEIGHTS
 from vis_core.models.idol.network import Idol
-from vis_core.models.idol.settings import IdolSettings
+from vis_core.models.idol.settings import IdolLearning, IdolSettings
 from vis_core.training.recipe import LossTerm, LossTerms, Recipe
 from vis_core.types import Category
 
@@ -26,11 +26,13 @@ _MOSAIC = 4  # windows in a row, and rows
 class IdolModule(nn.Module):
     """The network and its losses, in the loop's terms."""
 
-    def __init__(self, settings: IdolSettings, categories: Sequence[Category]) -> None:
+    def __init__(
+        self, settings: IdolSettings, learning: IdolLearning, categories: Sequence[Category]
+    ) -> None:
         super().__init__()
-        self._settings = settings
+        self._learning = learning
         self.network = Idol(settings.config(len(categories)))
-        if settings.detection_only:
+        if learning.detection_only:
             self.network.detr.reid_embed_head.requires_grad_(False)
 
     def forward(self, inputs: Mapping[str, Any], seeds: Sequence[int]) -> LossTerms:
@@ -40,13 +42,13 @@ class IdolModule(nn.Module):
         targets = [Target(**values) for values in inputs["targets"]]
         pairs = [Pair(**values) for values in inputs["pairs"]]
         found: dict[str, Sum] = {}
-        if self._settings.windows_px is not None:
+        if self._learning.windows_px is not None:
             tokens = network.tokens(pictures)
         else:
             decoded = network(pictures)
             tokens = decoded.tokens
             found = losses_of(network, decoded, pictures, targets, pairs, seeds[: len(pairs)])
-        if self._settings.token_loss:
+        if self._learning.token_loss:
             found["loss_tokens"] = token_loss(network, tokens, targets)
         return {
             name.removeprefix("loss_"): LossTerm(total, over, self._weight(name))
@@ -56,15 +58,17 @@ class IdolModule(nn.Module):
     def _weight(self, name: str) -> float:
         """Earlier layers, named by a number, weigh as much as the last."""
         if name == "loss_tokens":
-            return self._settings.token_loss
+            return self._learning.token_loss
         stem, _, layer = name.rpartition("_")
         return WEIGHTS[stem if layer.isdigit() else name]
 
 
-def collate(settings: IdolSettings, samples: Sequence[Sample]) -> dict[str, Any]:
+def collate(
+    settings: IdolSettings, learning: IdolLearning, samples: Sequence[Sample]
+) -> dict[str, Any]:
     """Pictures, what is to be found in them, and which are pairs; clips in their order."""
-    if settings.windows_px is not None:
-        return _windows(settings.windows_px, samples)
+    if learning.windows_px is not None:
+        return _windows(learning.windows_px, samples)
     pictures: list[Tensor] = []
     targets: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
@@ -72,7 +76,7 @@ def collate(settings: IdolSettings, samples: Sequence[Sample]) -> dict[str, Any]
         first = len(pictures)
         pictures += [torch.from_numpy(frame.transpose(2, 0, 1).copy()) for frame in sample.frames]
         boxes, seen = _boxes(sample)
-        if settings.detection_only:
+        if learning.detection_only:
             targets += [
                 _target(sample, boxes, seen[position], position, first)
                 for position in range(len(sample))
@@ -81,7 +85,7 @@ def collate(settings: IdolSettings, samples: Sequence[Sample]) -> dict[str, Any]
         if len(sample) != 2:
             raise UsageError(
                 f"sampling: expected num_frames 2, of a pair, got {len(sample)}; pictures alone"
-                " are for network: {detection_only: true}"
+                " are for learning: {detection_only: true}"
             )
         key, other = seen
         pairs.append(
@@ -93,7 +97,7 @@ def collate(settings: IdolSettings, samples: Sequence[Sample]) -> dict[str, Any]
             }
         )
         targets.append(_target(sample, boxes, key, 0, first))
-        if settings.both_detect:
+        if learning.both_detect:
             targets.append(_target(sample, boxes, other, 1, first))
     return {"pictures": pictures, "targets": targets, "pairs": pairs}
 
@@ -165,8 +169,10 @@ def _target(
     }
 
 
-def _module(settings: IdolSettings, categories: Sequence[Category]) -> nn.Module:
-    return IdolModule(settings, categories)
+def _module(
+    settings: IdolSettings, learning: IdolLearning, categories: Sequence[Category]
+) -> nn.Module:
+    return IdolModule(settings, learning, categories)
 
 
 def _system(weights: str) -> tuple[str, dict[str, Any]]:
@@ -193,4 +199,5 @@ IDOL_PAIRS = Recipe(
     module=_module,
     collate=collate,
     system=_system,
+    learning=IdolLearning,
 )
