@@ -204,6 +204,34 @@ def _train(found: dict[str, Any]) -> Iterator[Row]:
     )
 
 
+def _seq_prop(found: dict[str, dict[str, Any]]) -> Iterator[Row]:
+    for name, row in found.items():
+        yield (
+            f"`propose_reduce` from pictures to masks, K = 5, {name}, {row['frames']} frames, one"
+            " core: a loop that computes features anew ÷ ours",
+            f"{row['naive_seconds']} ÷ {row['seconds']} s = {row['ratio_to_naive']}",
+        )
+        yield (
+            "… a loop that keeps them, as released ÷ ours",
+            f"{row['features_kept_seconds']} ÷ {row['seconds']} s ="
+            f" {row['ratio_to_features_kept']}",
+        )
+
+
+def _long_video(found: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"`propose_reduce` on one video of {found['frames']:,} frames in {found['windows']}"
+        " windows, all processes (PSS)",
+        f"peak {found['peak_mb']} MB, {found['above_short_mb']} MB above a video of one and a half"
+        f" windows; bound {found['bound_mb']} MB; {found['seconds']} s",
+    )
+    yield (
+        f"… {found['objects_at_seams']} objects that are seen on both sides of a seam",
+        f"{found['same_id']} keep their id, {found['switched']} change it,"
+        f" {found['without_a_track']} have no track on one side or on both",
+    )
+
+
 def _ratio(row: dict[str, Any]) -> str:
     low, high = row["ratio_range"]
     return f"{row['ratio']} ({low} to {high})"
@@ -225,4 +253,6 @@ ROWS = {
     "link_sequences": _link_sequences,
     "evaluate": _evaluate,
     "train": _train,
+    "seq_prop": _seq_prop,
+    "long_video": _long_video,
 }

@@ -23,6 +23,7 @@ from tests.bench import (
     link_flow_match,
     link_idol_minvis,
     link_sequences,
+    long_video,
     memory,
     motion,
     page,
@@ -32,6 +33,7 @@ from tests.bench import (
     ray_receipts,
     ray_rivals,
     ray_scaling,
+    seq_prop,
     synth,
     train,
 )
@@ -75,6 +77,8 @@ def _steps() -> dict[str, Callable[[], Any]]:
         "link_sequences": link_sequences.measure,
         "evaluate": lambda: evaluate.measure(300),
         "train": train.measure,
+        "seq_prop": seq_prop.measure,
+        "long_video": long_video.measure,
     }
     media = decode.shared_media()
     if media is not None:

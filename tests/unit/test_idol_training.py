@@ -23,8 +23,7 @@ from vis_core.systems.idol.training import IDOL_PAIRS, IdolModule, collate
 from vis_core.training.job import make_train_job
 from vis_core.training.recipes import get_recipe
 
-PAIRS = IdolLearning()
-ALONE = IdolLearning(detection_only=True)
+PAIRS, ALONE = IdolLearning(), IdolLearning(detection_only=True)
 
 
 def sample(*seen: tuple[bool, ...], crowd: tuple[bool, ...] = ()) -> Sample:

@@ -31,7 +31,7 @@ class IdolSettings(IdolShape):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class IdolLearning:
-    """As released, unless said otherwise."""
+    """What is learned from; the defaults are the release's last two steps."""
 
     # The first step of the release: instances of single pictures, without what tells them apart.
     detection_only: bool = False
