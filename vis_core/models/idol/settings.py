@@ -1,4 +1,4 @@
-"""What a job says of the network to train; its files say it again, to whoever uses them."""
+"""What a job says of the network to train, which its files say again, and of how it learns."""
 
 from __future__ import annotations
 
