@@ -54,7 +54,7 @@ class _Clip(NamedTuple):
 
 # Systems that need no training, then those whose small networks know the shapes of the clips that
 # are made with categories.
-ANY_VIDEO, TRAINED = ("flow_match",), ("idol", "propose_reduce")
+ANY_VIDEO, TRAINED = ("flow_match",), ("idol",)
 CLIPS = (
     _Clip("plain", SynthConfig(preset="plain"), 42),
     _Clip("occluded", SynthConfig(preset="occluded"), 32),

@@ -86,7 +86,7 @@ def test_weights_that_do_not_fit_are_one_line(clips, tmp_path):
     broken.write_bytes(whole[: len(whole) // 2])
     recipe = write_weights(tmp_path / "recipe.safetensors", recipe="flow_match_detector")
     for weights, says in (
-        (broken, "no weights that can be read safely"),
+        (broken, "cannot read the weights"),
         (recipe, "expected 'idol'"),
         ("shipped:nothing", "no weights called 'nothing' come with reelmask"),
     ):
