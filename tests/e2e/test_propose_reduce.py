@@ -28,7 +28,16 @@ def labelled(clips, tmp_path_factory):
     out = tmp_path_factory.mktemp("labelled") / "out"
     done = reelmask(
         *("label", clips, "--out", out, "--system", "propose_reduce", "--every", "3"),
-        *("--set", "window_frames=8", "--set", "window_overlap=4", "--set", "num_key_frames=2", "--set", "min_score=0.1"),
+        *(
+            "--set",
+            "window_frames=8",
+            "--set",
+            "window_overlap=4",
+            "--set",
+            "num_key_frames=2",
+            "--set",
+            "min_score=0.1",
+        ),
     )
     assert done.returncode == 0, done.stderr
     return out
@@ -54,7 +63,16 @@ def test_windows_share_frames(labelled):
 def test_linked_anew_nothing_is_predicted_again(clips, labelled):
     done = reelmask(
         *("label", clips, "--out", labelled, "--system", "propose_reduce", "--every", "3"),
-        *("--set", "window_frames=8", "--set", "window_overlap=4", "--set", "num_key_frames=2", "--set", "min_score=0.1"),
+        *(
+            "--set",
+            "window_frames=8",
+            "--set",
+            "window_overlap=4",
+            "--set",
+            "num_key_frames=2",
+            "--set",
+            "min_score=0.1",
+        ),
         *("--set", "reduce=category_aware", "--json"),
     )
     assert done.returncode == 0, done.stderr
