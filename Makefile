@@ -1,6 +1,6 @@
 # Five commands, the same here and in CI; each sets its environment up by itself.
 # Needed beforehand: python3 (3.11 or newer, with venv), make and git.
-#   make demo    clips labelled by two systems, drawn and shown as tables, in about two minutes;
+#   make demo    clips labelled by two systems, drawn and shown as tables, in about a minute;
 #                make demo VIDEO=path takes a video of yours instead of the third
 #   make test    every test but the long kills        make chaos   the long kills
 #   make check   format, lint, types, layout          make bench   measurements

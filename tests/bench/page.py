@@ -218,6 +218,20 @@ def _seq_prop(found: dict[str, dict[str, Any]]) -> Iterator[Row]:
         )
 
 
+def _idol_forward(found: dict[str, Any]) -> Iterator[Row]:
+    height, width = found["input"]
+    yield (
+        f"`idol` with ResNet-50 at {height} x {width}, {found['masks']} masks, full precision, one"
+        " core: network alone ÷ predictor, per frame",
+        f"{found['seconds_alone']} ÷ {found['seconds_whole']} s = {_ratio(found)}",
+    )
+    stages = found["stages_ms"]
+    yield (
+        "… its stages",
+        ", ".join(f"{name} {milliseconds} ms" for name, milliseconds in stages.items()),
+    )
+
+
 def _long_video(found: dict[str, Any]) -> Iterator[Row]:
     yield (
         f"`propose_reduce` on one video of {found['frames']:,} frames in {found['windows']}"
@@ -254,5 +268,6 @@ ROWS = {
     "evaluate": _evaluate,
     "train": _train,
     "seq_prop": _seq_prop,
+    "idol_forward": _idol_forward,
     "long_video": _long_video,
 }

@@ -20,6 +20,7 @@ import psutil
 from tests.bench import (
     decode,
     evaluate,
+    idol_forward,
     link_flow_match,
     link_idol_minvis,
     link_sequences,
@@ -78,6 +79,7 @@ def _steps() -> dict[str, Callable[[], Any]]:
         "evaluate": lambda: evaluate.measure(300),
         "train": train.measure,
         "seq_prop": seq_prop.measure,
+        "idol_forward": idol_forward.measure,
         "long_video": long_video.measure,
     }
     media = decode.shared_media()

@@ -38,9 +38,10 @@ def measure() -> dict[str, dict[str, float]]:
     assert about is not None
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about.settings.items()}
     shipped = SeqMaskRcnnConfig(**settings)
+    size = shipped.short_side_px, shipped.long_side_px
     return {
-        "shipped network, an object per key frame": _compared(shipped, (180, 320), 36, 1),
-        "shipped network, five per key frame": _compared(shipped, (180, 320), 36, 5),
+        "shipped network, an object per key frame": _compared(shipped, size, 36, 1),
+        "shipped network, five per key frame": _compared(shipped, size, 36, 5),
         "ResNet-50, an object per key frame": _compared(
             RELEASED["resnet50"], (360, 640), _RELEASED_FRAMES, 1
         ),
@@ -102,6 +103,8 @@ def _network(config: SeqMaskRcnnConfig) -> SeqMaskRcnn:
     for parameter in network.prop_head.parameters():
         parameter.data = torch.randn(parameter.shape, generator=random)
         parameter.data *= (1 / parameter[0].numel()) ** 0.5
+    # Where masks are nearly 1, aggregation magnifies rounding.
+    network.prop_head.pred2.weight.data *= 0.3
     return network
 
 
