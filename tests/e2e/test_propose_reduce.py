@@ -13,6 +13,10 @@ from vis_core.models.about import read_about
 from vis_core.shipped import file_of
 
 SEED = 2_000_100  # clips for tests alone
+WINDOWS = [
+    *("--set", "window_frames=8", "--set", "window_overlap=4"),
+    *("--set", "num_key_frames=2", "--set", "min_score=0.1"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +32,7 @@ def labelled(clips, tmp_path_factory):
     out = tmp_path_factory.mktemp("labelled") / "out"
     done = reelmask(
         *("label", clips, "--out", out, "--system", "propose_reduce", "--every", "3"),
-        *(
-            "--set",
-            "window_frames=8",
-            "--set",
-            "window_overlap=4",
-            "--set",
-            "num_key_frames=2",
-            "--set",
-            "min_score=0.1",
-        ),
+        *WINDOWS,
     )
     assert done.returncode == 0, done.stderr
     return out
@@ -63,16 +58,7 @@ def test_windows_share_frames(labelled):
 def test_linked_anew_nothing_is_predicted_again(clips, labelled):
     done = reelmask(
         *("label", clips, "--out", labelled, "--system", "propose_reduce", "--every", "3"),
-        *(
-            "--set",
-            "window_frames=8",
-            "--set",
-            "window_overlap=4",
-            "--set",
-            "num_key_frames=2",
-            "--set",
-            "min_score=0.1",
-        ),
+        *WINDOWS,
         *("--set", "reduce=category_aware", "--json"),
     )
     assert done.returncode == 0, done.stderr

@@ -41,14 +41,11 @@ class Loaded:
         return lines
 
 
-def to_bytes(network: nn.Module, about: About, *, half: bool = False) -> bytes:
-    """A safetensors file of the network's weights and buffers; `half` of the size, to be shipped.
-
-    Who loads it has single precision again.
-    """
+def to_bytes(network: nn.Module, about: About) -> bytes:
+    """A safetensors file of the network's weights and buffers."""
     # Cloned, because the format holds no tensor under two names.
     tensors = {
-        name: _of_kind(tensor.detach().cpu(), half=half).contiguous().clone()
+        name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in network.state_dict().items()
     }
     return safetensors.torch.save(tensors, metadata_of(about))
@@ -114,7 +111,3 @@ def _of_pickle(path: str) -> dict[str, Tensor]:
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors
-
-
-def _of_kind(tensor: Tensor, *, half: bool) -> Tensor:
-    return tensor.half() if half and tensor.is_floating_point() else tensor

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vis_core.config import build
 from vis_core.errors import UsageError
 from vis_core.models.seq_mask_rcnn.config import RELEASED, SeqMaskRcnnConfig
 from vis_core.models.seq_mask_rcnn.network import SeqMaskRcnn
@@ -71,10 +72,7 @@ def number_of_classes(tensors: Mapping[str, Tensor], path: str) -> int:
 
 
 def _config_of(settings: Mapping[str, Any], path: str) -> SeqMaskRcnnConfig:
-    values: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()
-    }
     try:
-        return SeqMaskRcnnConfig(**values)
-    except (TypeError, ValueError) as error:
+        return build(SeqMaskRcnnConfig, settings)
+    except UsageError as error:
         raise UsageError(f"{path!r} describes another kind of network: {error}") from error
