@@ -125,9 +125,10 @@ def _card(system: str, path: Path, runs: Iterable[Path], rows: list[str], number
             *stages,
             "",
             f"Measured {datetime.date.today():%Y-%m-%d} on {machine()}, by"
-            f" `python -m tests.bench.ship {system} RUN … --clips {number}`: {number} clips"
-            " of each preset, 36 frames of 360 x 640, seeds from 2,000,000. `from truth`: every object has the"
-            " predicted masks that fit it best, which is what perfect linking would make of them."
+            f" `python -m tests.bench.ship {system} RUN … --clips {number}`: {number} clips of"
+            " each preset, 36 frames of 360 x 640, seeds from 2,000,000. `from truth`: every object"
+            " has the predicted masks that fit it best, which is what perfect linking would make of"
+            " them."
             " APs, APm and APl are of objects below 128², below 256² and larger.",
             "",
             f"| {' | '.join(header)} |",
