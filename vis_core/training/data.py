@@ -52,6 +52,7 @@ def open_data(job: TrainJob) -> TrainingData:
             transforms=job.transforms,
             collate=functools.partial(job.recipe.collate, job.network, job.learning),
             seed=job.loop.seed,
+            mosaic=job.mosaic,
             strict=any(config.strict for config in job.data),
         ),
     )

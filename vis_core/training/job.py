@@ -10,6 +10,7 @@ from typing import Any
 
 from vis_core.config import as_values, brief, build, unknown_name
 from vis_core.data.datasets import DataSetConfig
+from vis_core.data.mosaic import MosaicConfig
 from vis_core.data.sampling import SamplingConfig
 from vis_core.data.synth.config import use_of_seed
 from vis_core.data.transforms import TransformConfig
@@ -42,6 +43,7 @@ _KEYS = (
     "learning",
     "data",
     *_SECTIONS,
+    "mosaic",
     "groups",
     "start",
     "evaluation",
@@ -63,6 +65,7 @@ class TrainJob:
     groups: tuple[GroupRule, ...]
     schedule: ScheduleConfig
     loop: LoopConfig
+    mosaic: MosaicConfig | None = None
     start: StartConfig | None = None
     evaluation: EvaluationConfig | None = None
 
@@ -73,7 +76,7 @@ class TrainJob:
         }
         more = {
             name: as_values(getattr(self, name))
-            for name in ("start", "evaluation")
+            for name in ("mosaic", "start", "evaluation")
             if getattr(self, name) is not None
         }
         return {
@@ -119,6 +122,7 @@ def make_train_job(values: Mapping[str, Any]) -> TrainJob:
             _built("data", DataSetConfig, entry) for entry in _entries("data", values["data"])
         ),
         groups=tuple(_built("groups", GroupRule, entry) for entry in rules),
+        mosaic=_optional("mosaic", MosaicConfig, values),
         start=_optional("start", StartConfig, values),
         evaluation=_optional("evaluation", EvaluationConfig, values),
         **sections,

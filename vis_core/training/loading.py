@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vis_core.data.datasets.model import DataSet
+from vis_core.data.mosaic import MosaicConfig, mosaic
 from vis_core.data.sample import Sample
 from vis_core.data.sampling import Draw, Draws, LabelMap, read_sample
 from vis_core.data.transforms import TransformConfig, transform
@@ -41,6 +42,7 @@ class Clips(Dataset[Batch]):
     transforms: TransformConfig
     collate: Callable[[Sequence[Sample]], Any]
     seed: int
+    mosaic: MosaicConfig | None = None
     strict: bool = False  # an unreadable file ends the training
 
     def __getitem__(self, numbers: Sequence[int]) -> Batch:
@@ -52,7 +54,14 @@ class Clips(Dataset[Batch]):
         )
 
     def sample(self, number: int) -> Sample:
-        """The draw of this number, transformed."""
+        """The draw of this number, transformed; or the mosaic of this number, of its own draws."""
+        if self.mosaic is None:
+            return self._clip(number)
+        most = self.mosaic.windows  # every clip gives one or more
+        clips = (self._clip(number * most + own) for own in range(most))
+        return mosaic(clips, self.mosaic, np.random.default_rng([self.seed, 1, number]))
+
+    def _clip(self, number: int) -> Sample:
         draw, sample = self._readable(number)
         random = np.random.default_rng([self.seed, draw.data_set, draw.epoch, draw.index])
         return transform(sample, self.transforms, random)

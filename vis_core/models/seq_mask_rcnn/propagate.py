@@ -138,6 +138,6 @@ def _remember(head: SeqPropHead, seen: View, masks: Mapping[int, Tensor]) -> dic
     """The memory of one frame for each of several starts."""
     if not masks:
         return {}
-    together = head.remember(seen.p2_1CHW, torch.cat(list(masks.values())))
-    parts = together.split([len(of_one) for of_one in masks.values()])
-    return dict(zip(masks, parts, strict=True))
+    numbers = [len(of_one) for of_one in masks.values()]
+    together = head.remember(seen.p2_1CHW, torch.cat(list(masks.values())), numbers)
+    return dict(zip(masks, together.split(numbers), strict=True))

@@ -18,6 +18,8 @@ from torch.nn import functional
 
 from vis_core.models.seq_mask_rcnn.memory import Memory
 
+_AT_ONCE = 4  # objects; what a processor computes of more does not stay in its caches
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
@@ -86,12 +88,18 @@ class SeqPropHead(nn.Module):
         self.RF2 = Refine(c2, width)
         self.pred2 = nn.Conv2d(width, 2, 3, padding=1)
 
-    def remember(self, p2_1CHW: Tensor, masks_OHW: Tensor) -> Memory:
-        """The memory of one frame; `masks_OHW` in 0..1, as large as the padded image or smaller."""
+    def remember(
+        self, p2_1CHW: Tensor, masks_OHW: Tensor, numbers: Sequence[int] | None = None
+    ) -> Memory:
+        """The memory of one frame; `masks_OHW` in 0..1, as large as the padded image or smaller.
+
+        `numbers` of objects that belong together, where there are several such groups.
+        """
         height, width = p2_1CHW.shape[-2:]
         masks_O1HW = fit_masks(masks_OHW, (4 * height, 4 * width))[:, None].to(p2_1CHW)
         masks_O1HW = functional.interpolate(masks_O1HW, size=(height, width), mode="bilinear")
-        x = self.enc_fuse(p2_1CHW + self.enc_pos(masks_O1HW))
+        parts = _parts(masks_O1HW, numbers or [len(masks_O1HW)])
+        x = torch.cat([self.enc_fuse(p2_1CHW + self.enc_pos(part)) for part in parts])
         return Memory.of(self.atn_key(x), self.atn_value(x))
 
     def query(self, p2_1CHW: Tensor, c2_1CHW: Tensor, c3_1CHW: Tensor) -> Query:
@@ -112,11 +120,12 @@ class SeqPropHead(nn.Module):
         if not len(read_OVHW):
             height, width = query.skip2_1CHW.shape[-2:]
             return read_OVHW.new_zeros(0, 4 * height, 4 * width)
-        values = query.value_1VHW.expand(len(read_OVHW), -1, -1, -1)
-        return self._decode(torch.cat([read_OVHW, values], dim=1), query)
+        parts = _parts(read_OVHW, [len(memory) for memory in memories])
+        return torch.cat([self._decode(part, query) for part in parts])
 
-    def _decode(self, found_OCHW: Tensor, query: Query) -> Tensor:
-        x = self.ResMM(self.convFM(found_OCHW))
+    def _decode(self, read_OVHW: Tensor, query: Query) -> Tensor:
+        values_OVHW = query.value_1VHW.expand(len(read_OVHW), -1, -1, -1)
+        x = self.ResMM(self.convFM(torch.cat([read_OVHW, values_OVHW], dim=1)))
         x = self.RF3(query.skip3_1CHW, x)
         x = self.RF2(query.skip2_1CHW, x)
         logits_O2HW = _larger(self.pred2(functional.relu(x)), 4)
@@ -141,6 +150,17 @@ def fit_masks(masks_OHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _fuse(width: int) -> nn.Sequential:
     return nn.Sequential(ResBlock(width, width, 2), ResBlock(width, 2 * width, 2))
+
+
+def _parts(x_OCHW: Tensor, numbers: Sequence[int]) -> Sequence[Tensor]:
+    """Objects that go through the layers together: on accelerators all.
+
+    On processors a few, none of two groups: a group's rounding is then what it is alone.
+    """
+    if x_OCHW.device.type != "cpu":
+        return [x_OCHW]
+    sizes = [min(_AT_ONCE, number - at) for number in numbers for at in range(0, number, _AT_ONCE)]
+    return x_OCHW.split(sizes) if sizes else [x_OCHW]
 
 
 def _larger(x_OCHW: Tensor, factor: int) -> Tensor:
