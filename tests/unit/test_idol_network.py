@@ -112,7 +112,7 @@ def test_the_backbone_is_torchvisions_with_its_weights():
     with torch.no_grad():
         expected = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
         expected = theirs.layer2(theirs.layer1(expected))
-        torch.testing.assert_close(mine(x)[0], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mine(x)[1], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_stem_and_first_stage_are_frozen_with_their_norms_only(network):

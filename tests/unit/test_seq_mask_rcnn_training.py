@@ -12,7 +12,13 @@ from torchvision.models.detection.roi_heads import maskrcnn_loss
 from vis_core.data.sample import Sample
 from vis_core.models.seq_mask_rcnn import SeqMaskRcnn, SeqMaskRcnnConfig
 from vis_core.models.seq_mask_rcnn.boxes import BoxRules
-from vis_core.models.seq_mask_rcnn.losses import mask_losses, proposal_losses, region_losses
+from vis_core.models.seq_mask_rcnn.losses import (
+    attention_losses,
+    mask_losses,
+    proposal_losses,
+    region_losses,
+)
+from vis_core.models.seq_mask_rcnn.memory import Memory
 from vis_core.models.seq_mask_rcnn.targets import (
     BACKGROUND,
     IGNORED,
@@ -134,6 +140,25 @@ def test_the_mask_loss_is_torchvisions():
     torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.0)
 
 
+def test_the_attention_loss_is_its_formula():
+    random = torch.Generator().manual_seed(0)
+    memory = Memory(
+        keys_OMK=torch.randn(2, 12, 4, generator=random), values_OMV=torch.zeros(2, 12, 8)
+    )
+    query = torch.randn(1, 4, 3, 4, generator=random)
+    remembered, truth = ((torch.rand(2, 48, 64, generator=random) > t).byte() for t in (0.6, 0.7))
+    found = attention_losses(memory, query, remembered, truth)
+    for one in range(2):
+        inside, wanted = (
+            masks[one].float().unflatten(1, (4, 16)).unflatten(0, (3, 16)).mean((1, 3)).flatten()
+            for masks in (remembered, truth)
+        )
+        reads = (query[0].flatten(1).T @ memory.keys_OMK[one].T / 2).softmax(1) @ inside
+        expected = -(wanted * reads.log()).sum() / wanted.sum()
+        expected -= ((1 - wanted) * (1 - reads).log()).sum() / (1 - wanted).sum()
+        torch.testing.assert_close(found[one], expected, rtol=1e-4, atol=1e-4)
+
+
 # --- a step ---------------------------------------------------------------------------------------
 
 
@@ -248,6 +273,29 @@ def test_detection_may_be_learned_in_both_frames():
     )
     assert both["class"][1] > 1.5 * one["class"][1]
     assert torch.equal(both["propagation"][0], one["propagation"][0])
+
+
+def test_what_is_read_from_is_learned_where_it_is_asked_for():
+    clips = collate(config(), RELEASED, [sample(0), sample(1)])["clips"]
+    losses = module(SeqMaskRcnnLearning(attention_loss=1.0))
+    found = losses(clips, [1, 2])
+    assert found.keys() == TERMS | {"attention"}
+    total, count = found["attention"]
+    assert count == found["propagation"][1] > 0
+    total.backward()
+    learning = {n for n, p in losses.network.prop_head.named_parameters() if p.grad is not None}
+    assert {"atn_key.weight", "qry_atn_key.weight"} <= learning
+    assert not any(name.startswith(("atn_value", "convFM", "pred2")) for name in learning)
+
+
+def test_like_features_have_like_keys_before_anything_is_learned():
+    """With no mask to remember, memory and query are the same."""
+    head = module().network.prop_head
+    p2 = torch.randn(1, 16, 16, 24)
+    torch.nn.init.zeros_(head.enc_pos.bias)
+    memory = head.remember(p2, torch.zeros(1, 64, 96))
+    query = head.query(p2, torch.randn(1, 8, 16, 24), torch.randn(1, 16, 8, 12))
+    torch.testing.assert_close(memory.keys_OMK[0], query.key_1KHW[0].flatten(1).T)
 
 
 def test_windows_show_each_shared_instance_in_the_middle():

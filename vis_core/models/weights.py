@@ -71,12 +71,17 @@ def read_weights(path: str) -> Weights:
         ) from error
 
 
-def load_into(network: nn.Module, tensors: Mapping[str, Tensor], reset: Sequence[str]) -> Loaded:
-    """Every tensor of the network comes from the file, but those that `reset` names."""
+def load_into(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    reset: Sequence[str],
+    take: Sequence[str] = ("*",),
+) -> Loaded:
+    """What `take` names comes from the file, every tensor of it, but those that `reset` names."""
     mine = network.state_dict()
     kept, anew, wrong = [], [], []
     for name, tensor in mine.items():
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in reset):
+        if _matches(name, reset) or not _matches(name, take):
             anew.append(name)
         elif name not in tensors:
             wrong.append(f"{name} (not in the file)")
@@ -88,14 +93,19 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor], reset: Sequence
     if wrong:
         raise UsageError(
             f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:5])}; name what is to begin anew"
-            " under `reset`"
+            " under `reset`, or what the file is for under `take`"
         )
-    for pattern in reset:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in mine):
-            raise UsageError(f"reset: no tensor is called like {pattern!r}")
+    for what, patterns in (("take", take), ("reset", reset)):
+        for pattern in patterns:
+            if not any(_matches(name, [pattern]) for name in mine):
+                raise UsageError(f"{what}: no tensor is called like {pattern!r}")
     network.load_state_dict({name: tensors[name] for name in kept}, strict=False)
     unused = sorted(set(tensors).difference(mine))
     return Loaded(kept=kept, reset=anew, unused=unused)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _of_pickle(path: str) -> dict[str, Tensor]:

@@ -98,6 +98,8 @@ class StartConfig:
 
     weights: str  # .safetensors, or a checkpoint of PyTorch with tensors alone
     reset: tuple[str, ...] = ()  # globs over names: these begin anew, whatever the file holds
+    # Globs over names: all others begin anew, too; `*backbone*` for a file of a backbone alone.
+    take: tuple[str, ...] = ("*",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -78,9 +78,8 @@ class Trainer:
         self._module = job.recipe.module(job.network, job.learning, self._data.categories)
         network = self._module.get_submodule("network")
         if job.start is not None:
-            for line in load_into(
-                network, read_weights(job.start.weights).tensors, job.start.reset
-            ).lines():
+            tensors = job.recipe.renamed(read_weights(job.start.weights).tensors)
+            for line in load_into(network, tensors, job.start.reset, job.start.take).lines():
                 self._log(f"start: {line}")
         freeze(network, job.loop.freeze)
         if job.loop.sync_batch_norm and self._ranks.size > 1:

@@ -54,4 +54,6 @@ class Recipe:
     system: Callable[[str], tuple[str, dict[str, Any]]]
     # What only the training knows of: a frozen dataclass, in the section `learning`.
     learning: type = NoLearning
+    # Files by others that a training may start from, by the names of the network.
+    renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
     class_agnostic: bool = False  # all instances are of one category, `object`

@@ -1,5 +1,6 @@
-"""A residual network of bottlenecks, its tensors named as in the released checkpoints.
+"""What a picture is looked at with first: a residual network, a Swin Transformer or a ConvNeXt.
 
+Tensors are named as in the released checkpoints; the residual network of bottlenecks is here.
 Shape letters: B pictures, C channels, H and W the picture, h and w a level.
 """
 
@@ -11,11 +12,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
-from vis_core.models.idol.config import IdolConfig, Norm
+from vis_core.models import convnext, swin
+from vis_core.models.convnext import ConvNext
+from vis_core.models.idol.config import RESNET, IdolConfig, Norm
+from vis_core.models.swin import Swin
 
 _STAGES = ("res2", "res3", "res4", "res5")
 _GROUPS = 4  # divides every width of a small network
 _FROZEN = ("stem", "res2")  # never trained where norms are frozen
+
+
+def make_backbone(config: IdolConfig) -> ResNet | Swin | ConvNext:
+    """From pictures to four features, whose widths are its `channels`."""
+    if config.backbone == RESNET:
+        return ResNet(config)
+    backbone: Swin | ConvNext
+    if config.backbone in swin.SIZES:
+        backbone = Swin(swin.SIZES[config.backbone])
+    else:
+        backbone = ConvNext(convnext.SIZES[config.backbone])
+    backbone.get_submodule("norm0").requires_grad_(False)  # nobody looks at stride 4
+    return backbone
 
 
 class ConvNorm(nn.Conv2d):
@@ -64,12 +81,12 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Pictures to features at strides 8, 16 and 32."""
+    """Pictures to features at strides 4, 8, 16 and 32."""
 
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
         self.stem = Stem(config.stem_width, config.norm)
-        self.channels = [config.stage_width << stage for stage in range(len(_STAGES))][1:]
+        self.channels = [config.stage_width << stage for stage in range(len(_STAGES))]
         before = config.stem_width
         for stage, (name, number) in enumerate(zip(_STAGES, config.blocks, strict=True)):
             inner, after = config.inner_width << stage, config.stage_width << stage
@@ -85,7 +102,27 @@ class ResNet(nn.Module):
         features = [self.stem(images_B3HW)]
         for name in _STAGES:
             features.append(self.get_submodule(name)(features[-1]))
-        return features[2:]
+        return features[1:]
+
+
+def pretrained(tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """A file of a backbone alone, by the names used here; none: it is no such file.
+
+    ResNets and ConvNeXts of torchvision, Swins of Microsoft, ConvNeXts of Facebook.
+    """
+    if "layer1.0.conv1.weight" in tensors:
+        return from_torchvision(tensors)
+    if "patch_embed.proj.weight" in tensors:
+        return {
+            name: tensor
+            for name, tensor in tensors.items()
+            if not name.startswith(("norm.", "head.")) and not name.endswith(".attn_mask")
+        }
+    if "downsample_layers.0.0.weight" in tensors:
+        return convnext.from_facebook(tensors)
+    if "features.0.0.weight" in tensors:
+        return {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
+    return None
 
 
 def from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

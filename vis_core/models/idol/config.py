@@ -6,7 +6,11 @@ import dataclasses
 import typing
 from typing import Literal
 
+from vis_core.models import convnext, swin
+
 Norm = Literal["frozen", "group", "batch"]
+RESNET = "resnet"
+BACKBONES = (RESNET, *swin.SIZES, *convnext.SIZES)
 
 _BLOCKS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 _COUNTS = (
@@ -25,6 +29,9 @@ class IdolShape:
     """All but the number of categories, which comes from the data."""
 
     num_queries: int = 300  # the most instances of a frame; too few lose objects in crowds
+    # `resnet`, whose sizes the next five settings are, or a size of Swin (`swin_large`, …) or
+    # ConvNeXt (`convnext_large`, …).
+    backbone: str = RESNET
     depth: int = 50  # of the residual network: 14, 26, 50 or 101
     stem_width: int = 64  # channels of the residual network's stem
     stage_width: int = 256  # channels at stride 4; they double with each stride
@@ -49,6 +56,10 @@ class IdolShape:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
         if self.encoder_layers < 0:
             raise ValueError(f"encoder_layers: expected 0 or more, got {self.encoder_layers}")
+        if self.backbone not in BACKBONES:
+            raise ValueError(
+                f"backbone: expected one of {', '.join(BACKBONES)}, got {self.backbone!r:.80}"
+            )
         if self.depth not in _BLOCKS:
             raise ValueError(f"depth: expected one of {sorted(_BLOCKS)}, got {self.depth}")
         if self.norm not in typing.get_args(Norm):

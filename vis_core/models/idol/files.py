@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from vis_core.config import build
 from vis_core.errors import UsageError
+from vis_core.models import swin
 from vis_core.models.idol.network import Idol, convert
 from vis_core.models.idol.settings import IdolSettings
 from vis_core.models.weights import Weights
@@ -54,7 +55,7 @@ def categories_of(weights: Weights, path: str) -> list[Category]:
 def settings_of(weights: Weights, path: str) -> IdolSettings:
     about = weights.about
     if about is None:
-        return IdolSettings(depth=_depth(weights.tensors, path))
+        return _released(weights.tensors, path)
     if about.recipe != RECIPE:
         raise UsageError(
             f"{path!r} holds weights of the recipe {about.recipe!r}; expected {RECIPE!r}"
@@ -71,12 +72,23 @@ def _num_classes(tensors: Mapping[str, Tensor], path: str) -> int:
     return len(tensors[_CLASSES])
 
 
-def _depth(names: Iterable[str], path: str) -> int:
-    """Of a released residual network."""
-    blocks = {match[1] for name in names if (match := re.match(rf"{_BACKBONE}res4\.(\d+)\.", name))}
-    if len(blocks) not in _DEPTHS:
+def _released(tensors: Mapping[str, Tensor], path: str) -> IdolSettings:
+    """The network of a released file, by its backbone."""
+    blocks = {
+        match[1] for name in tensors if (match := re.match(rf"{_BACKBONE}res4\.(\d+)\.", name))
+    }
+    if len(blocks) in _DEPTHS:
+        return IdolSettings(depth=_DEPTHS[len(blocks)])
+    size = swin.size_of(
+        {
+            name.removeprefix(_BACKBONE): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_BACKBONE)
+        }
+    )
+    if size is None:
         raise UsageError(
             f"{path!r} holds no weights that can be recognised: expected a file that `reelmask"
-            " train` wrote, or IDOL's released ResNet-50 or ResNet-101 (Swin-L is not supported)"
+            " train` wrote, or IDOL's released ResNet-50, ResNet-101 or Swin-L"
         )
-    return _DEPTHS[len(blocks)]
+    return IdolSettings(backbone=size)

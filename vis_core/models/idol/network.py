@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vis_core.errors import UsageError
 from vis_core.models.idol.attention import Size
-from vis_core.models.idol.backbone import ResNet
+from vis_core.models.idol.backbone import make_backbone, pretrained
 from vis_core.models.idol.config import IdolConfig
 from vis_core.models.idol.mask_head import MaskFeatures, dynamic_masks, num_parameters
 from vis_core.models.idol.mlp import Mlp
@@ -26,8 +26,10 @@ from vis_core.models.weights import Loaded, load_into
 
 MEAN = (123.675, 116.28, 103.53)  # of RGB, 0 to 255
 STD = (58.395, 57.12, 57.375)
+_SEEN = 3  # features of the backbone, at strides 8, 16 and 32
 _MULTIPLE = 32  # the padded size is one of it
 _NORM_GROUPS = 32
+_BACKBONE = "detr.detr.backbone.0.backbone."
 _REFINING, _BOXES = "transformer.decoder.bbox_embed.", "bbox_embed."
 _RARE = 0.01  # the score that a class begins with
 
@@ -45,7 +47,8 @@ class DeformableDetr(nn.Module):
 
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
-        width, channels = config.width, [config.stage_width << stage for stage in (1, 2, 3)]
+        width, backbone = config.width, make_backbone(config)
+        channels = backbone.channels[-_SEEN:]
         self.transformer = Transformer(config)
         self.class_embed = nn.ModuleList(
             _class_head(width, config.num_classes) for _ in range(config.decoder_layers)
@@ -55,7 +58,7 @@ class DeformableDetr(nn.Module):
         self.query_embed = nn.Embedding(config.num_queries, 2 * width)
         self.input_proj = nn.ModuleList(_neck(before, width, 1) for before in channels)
         self.input_proj.append(_neck(channels[-1], width, 3))
-        self.backbone = nn.ModuleList([_Wrapped(ResNet(config))])
+        self.backbone = nn.ModuleList([_Wrapped(backbone)])
 
     def forward(self, images_B3HW: Tensor, padding_BHW: Tensor) -> Decoded:
         tokens = self.tokens(images_B3HW, padding_BHW)
@@ -63,7 +66,7 @@ class DeformableDetr(nn.Module):
         return decoded
 
     def tokens(self, images_B3HW: Tensor, padding_BHW: Tensor) -> Tokens:
-        features = self.backbone[0].get_submodule("backbone")(images_B3HW)
+        features = self.backbone[0].get_submodule("backbone")(images_B3HW)[-_SEEN:]
         features.append(features[-1])  # the coarsest level is made from the last as it is
         levels = [neck(level) for neck, level in zip(self.input_proj, features, strict=True)]
         assert len(levels) == LEVELS
@@ -173,6 +176,12 @@ def convert(network: Idol, tensors: Mapping[str, Tensor], reset: Sequence[str] =
         if _REFINING in name and twin is not None and not torch.equal(tensor, twin):
             raise UsageError(f"{name}: the same box head has other weights under its two names")
     return load_into(network, tensors, reset)
+
+
+def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file of a backbone alone by the names it has in the network; any other file as it is."""
+    found = pretrained(tensors)
+    return dict(tensors) if found is None else {_BACKBONE + name: found[name] for name in found}
 
 
 def _multiple(length: int) -> int:

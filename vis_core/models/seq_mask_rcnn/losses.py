@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vis_core.models.seq_mask_rcnn.memory import Memory
+
+_LEAST = 1e-6
 _RPN_BETA = 1 / 9  # offsets smaller than that count by their square
 
 
@@ -46,6 +49,33 @@ def soft_iou_losses(soft_OHW: Tensor, truth_OHW: Tensor) -> Tensor:
     shared = torch.minimum(soft_OHW, truth).sum(dim=(1, 2))
     either = torch.maximum(soft_OHW, truth).sum(dim=(1, 2))
     return 1 - shared / (either + 1e-6)
+
+
+def attention_losses(
+    memory: Memory, query_1KHW: Tensor, remembered_OHW: Tensor, truth_OHW: Tensor
+) -> Tensor:
+    """(O) how surprising an object's places are, by where each place of the grid reads.
+
+    A loss of ours. Places of the object count as much as all others together.
+    """
+    size, kind = (query_1KHW.shape[2], query_1KHW.shape[3]), torch.get_default_dtype()
+    inside, wanted = (
+        functional.adaptive_avg_pool2d(masks.to(kind), size).flatten(1)
+        for masks in (remembered_OHW, truth_OHW)
+    )
+    queries_QK = query_1KHW[0].flatten(1).T
+    alike_OQM = (memory.keys_OMK @ queries_QK.T).to(kind).mT * queries_QK.shape[1] ** -0.5
+    all_OQ = alike_OQM.logsumexp(2)
+    objects, others = (
+        (own * (_read(alike_OQM, theirs) - all_OQ)).sum(1) / own.sum(1).clamp(min=1)
+        for own, theirs in ((wanted, inside), (1 - wanted, 1 - inside))
+    )
+    return -(objects + others)
+
+
+def _read(alike_OQM: Tensor, share_OM: Tensor) -> Tensor:
+    """(O, Q) logarithms of what each place reads from places of which this share counts."""
+    return (alike_OQM + share_OM.clamp(min=_LEAST).log()[:, None]).logsumexp(2)
 
 
 def _smooth(found: Tensor, wanted: Tensor, beta: float) -> Tensor:

@@ -87,6 +87,9 @@ class SeqPropHead(nn.Module):
         self.RF3 = Refine(c3, width)
         self.RF2 = Refine(c2, width)
         self.pred2 = nn.Conv2d(width, 2, 3, padding=1)
+        # From scratch: what is alike is to have like keys, in memory and query.
+        self.qry_fuse.load_state_dict(self.enc_fuse.state_dict())
+        self.qry_atn_key.load_state_dict(self.atn_key.state_dict())
 
     def remember(
         self, p2_1CHW: Tensor, masks_OHW: Tensor, numbers: Sequence[int] | None = None

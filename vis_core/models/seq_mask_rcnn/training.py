@@ -19,12 +19,14 @@ from vis_core.models.seq_mask_rcnn import heads, rpn
 from vis_core.models.seq_mask_rcnn.aggregate import aggregate
 from vis_core.models.seq_mask_rcnn.inputs import MEAN, STD, padded
 from vis_core.models.seq_mask_rcnn.losses import (
+    attention_losses,
     mask_losses,
     proposal_losses,
     region_losses,
     soft_iou_losses,
 )
 from vis_core.models.seq_mask_rcnn.network import Features, SeqMaskRcnn, Size
+from vis_core.models.seq_mask_rcnn.seq_prop import fit_masks
 from vis_core.models.seq_mask_rcnn.targets import BACKGROUND, IGNORED, assign, inside, mask_targets
 
 _ANCHORS = 64  # sampled of each picture
@@ -46,6 +48,9 @@ class SeqMaskRcnnLearning:
     # Regions come from true boxes, moved a little, and the proposal network learns nothing: to
     # learn classes and masks first, at a fraction of the time.
     from_truth: bool = False
+    # Weight of a loss of ours: places of an object are to read from places of the same object.
+    # From scratch, all objects are followed at once for long without it.
+    attention_loss: float = 0.0
 
     def __post_init__(self) -> None:
         if self.detect_in not in ("first", "both"):
@@ -54,6 +59,7 @@ class SeqMaskRcnnLearning:
             ("class_weight", 0.01, 100),
             ("windows_px", 16, 4096),
             ("regions", 8, 4096),
+            ("attention_loss", 0, 100),
         ):
             value = getattr(self, name)
             if value is not None and not lowest <= value <= highest:
@@ -108,7 +114,7 @@ class SeqMaskRcnnLosses(nn.Module):
         else:
             found = self._detection_losses(features, first, seeds)
         if second:
-            found["propagation"] = self._propagation_loss(features, guides, first, second, seeds)
+            found |= self._propagation_losses(features, guides, first, second, seeds)
         return found
 
     # --- detection -----------------------------------------------------------------------------
@@ -237,16 +243,17 @@ class SeqMaskRcnnLosses(nn.Module):
 
     # --- propagation ---------------------------------------------------------------------------
 
-    def _propagation_loss(
+    def _propagation_losses(
         self,
         features: Features,
         guides: Features,
         first: Sequence[View],
         second: Sequence[View],
         seeds: Sequence[int],
-    ) -> tuple[Tensor, int]:
+    ) -> dict[str, tuple[Tensor, int]]:
         """What the mask head sees in the true boxes of one frame is looked for in the other."""
         head, total, number = self.network.prop_head, features.c2_BCHW.sum() * 0, 0
+        attention = total
         ones = [1] * len(first)
         pairs = zip(_split(features, ones), _split(guides, ones), strict=True)
         for (here, around), query, guide, seed in zip(pairs, first, second, seeds, strict=True):
@@ -259,15 +266,18 @@ class SeqMaskRcnnLosses(nn.Module):
                     around, [boxes_O4], [guide.labels_G[there]], guide.size
                 )[0]
             memory = head.remember(around.levels[0], soft_OHW)
-            found_OHW = aggregate(head.segment(self.network.query(here), [memory]))
-            height, width = query.size
-            truth_OHW = functional.pad(
-                query.masks_GHW[wanted],
-                (0, found_OHW.shape[2] - width, 0, found_OHW.shape[1] - height),
-            )
+            seen = self.network.query(here)
+            found_OHW = aggregate(head.segment(seen, [memory]))
+            size = found_OHW.shape[1], found_OHW.shape[2]
+            truth_OHW = fit_masks(query.masks_GHW[wanted], size)
             total = total + soft_iou_losses(found_OHW, truth_OHW).sum()
             number += len(there)
-        return total, number
+            if self._learning.attention_loss:
+                remembered_OHW = fit_masks(guide.masks_GHW[there], size)
+                losses_O = attention_losses(memory, seen.key_1KHW, remembered_OHW, truth_OHW)
+                attention = attention + losses_O.sum()
+        found = {"propagation": (total, number)}
+        return found | ({"attention": (attention, number)} if self._learning.attention_loss else {})
 
     def _moved(self, view: View, seed: int) -> Tensor:
         """Two boxes beside every true one, off by up to a tenth of its sides."""

@@ -14,7 +14,7 @@ from vis_core.data.sample import Sample
 from vis_core.errors import UsageError
 from vis_core.models.idol.criterion import Pair, Sum, Target, losses_of, token_loss
 from vis_core.models.idol.losses import WEIGHTS
-from vis_core.models.idol.network import Idol
+from vis_core.models.idol.network import Idol, renamed
 from vis_core.models.idol.settings import IdolLearning, IdolSettings
 from vis_core.training.recipe import LossTerm, LossTerms, Recipe
 from vis_core.types import Category
@@ -199,5 +199,6 @@ IDOL_PAIRS = Recipe(
     module=_module,
     collate=collate,
     system=_system,
+    renamed=renamed,
     learning=IdolLearning,
 )

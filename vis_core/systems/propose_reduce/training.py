@@ -28,7 +28,7 @@ class ProposeReduceModule(nn.Module):
     ) -> None:
         super().__init__()
         self.losses = SeqMaskRcnnLosses(SeqMaskRcnn(config, len(categories) + 1), learning)
-        self._weights = {"class": learning.class_weight}
+        self._weights = {"class": learning.class_weight, "attention": learning.attention_loss}
         self.network = self.losses.network
 
     def forward(self, inputs: Mapping[str, Any], seeds: Sequence[int]) -> LossTerms:
