@@ -142,7 +142,7 @@ def network(whole) -> Idol:
 def test_the_backbone_is_the_released_one(whole, network):
     images, _ = batch_of(list(whole.inputs["clip_uint8_rgb"]))
     features = network.detr.detr.backbone[0].backbone(images)
-    for name, level in zip(("res3", "res4", "res5"), features, strict=True):
+    for name, level in zip(("res3", "res4", "res5"), features[1:], strict=True):
         whole.assert_close(level, f"clip.{name}")
 
 

@@ -11,7 +11,7 @@ from vis_core.errors import UsageError
 from vis_core.models import convnext, swin
 from vis_core.models.convnext import ConvNext, from_facebook
 from vis_core.models.idol import Idol, IdolConfig
-from vis_core.models.idol.backbone import make_backbone, pretrained
+from vis_core.models.idol.backbone import channels_of, make_backbone, pretrained
 from vis_core.models.idol.config import BACKBONES
 from vis_core.models.idol.files import from_weights
 from vis_core.models.idol.network import renamed
@@ -35,7 +35,7 @@ def test_features_are_at_four_strides(name):
         found = backbone(torch.randn(2, 3, 96, 160))
     assert [tuple(x.shape) for x in found] == [
         (2, channels, 96 // stride, 160 // stride)
-        for channels, stride in zip(backbone.channels, (4, 8, 16, 32), strict=True)
+        for channels, stride in zip(channels_of(small(backbone=name)), (4, 8, 16, 32), strict=True)
     ]
     for x in found:  # of a norm that does nothing yet
         assert x.mean(1).abs().max() < 1e-4 and (x.std(1) - 1).abs().max() < 0.1

@@ -42,14 +42,13 @@ class ConvNext(nn.Module):
 
     def __init__(self, config: ConvNextConfig) -> None:
         super().__init__()
-        self.channels = config.channels
         settings = [
             CNBlockConfig(width, 2 * width if stage < len(config.depths) - 1 else None, depth)
-            for stage, (width, depth) in enumerate(zip(self.channels, config.depths, strict=True))
+            for stage, (width, depth) in enumerate(zip(config.channels, config.depths, strict=True))
         ]
         whole = ConvNeXt(settings, config.drop_path, config.layer_scale)
         self.features = whole.features  # the stem, then stages with what makes them smaller between
-        for stage, width in enumerate(self.channels):
+        for stage, width in enumerate(config.channels):
             self.add_module(f"norm{stage}", LayerNorm2d(width, eps=1e-6))
 
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:

@@ -61,15 +61,14 @@ class Swin(nn.Module):
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
-        self.channels = config.channels
         self.patch_embed = _PatchEmbed(config.width)
         number = sum(config.depths)
         rates = [config.drop_path * block / max(number - 1, 1) for block in range(number)]
         starts = [0, *itertools.accumulate(config.depths)]
         self.layers = nn.ModuleList()
-        for stage, (width, heads) in enumerate(zip(self.channels, config.heads, strict=True)):
+        for stage, (width, heads) in enumerate(zip(config.channels, config.heads, strict=True)):
             own = rates[starts[stage] : starts[stage + 1]]
-            last = stage == len(self.channels) - 1
+            last = stage == len(config.depths) - 1
             self.layers.append(_Stage(width, heads, config.window, own, merges=not last))
             self.add_module(f"norm{stage}", nn.LayerNorm(width))
         self.apply(_begin)

@@ -22,8 +22,15 @@ _GROUPS = 4  # divides every width of a small network
 _FROZEN = ("stem", "res2")  # never trained where norms are frozen
 
 
-def make_backbone(config: IdolConfig) -> ResNet | Swin | ConvNext:
-    """From pictures to four features, whose widths are its `channels`."""
+def channels_of(config: IdolConfig) -> list[int]:
+    """How wide the features are that a backbone gives."""
+    if config.backbone == RESNET:
+        return [config.stage_width << stage for stage in range(len(_STAGES))]
+    return (swin.SIZES | convnext.SIZES)[config.backbone].channels
+
+
+def make_backbone(config: IdolConfig) -> nn.Module:
+    """From pictures to features at strides 4, 8, 16 and 32."""
     if config.backbone == RESNET:
         return ResNet(config)
     backbone: Swin | ConvNext
@@ -86,7 +93,6 @@ class ResNet(nn.Module):
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
         self.stem = Stem(config.stem_width, config.norm)
-        self.channels = [config.stage_width << stage for stage in range(len(_STAGES))]
         before = config.stem_width
         for stage, (name, number) in enumerate(zip(_STAGES, config.blocks, strict=True)):
             inner, after = config.inner_width << stage, config.stage_width << stage

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vis_core.errors import UsageError
 from vis_core.models.idol.attention import Size
-from vis_core.models.idol.backbone import make_backbone, pretrained
+from vis_core.models.idol.backbone import channels_of, make_backbone, pretrained
 from vis_core.models.idol.config import IdolConfig
 from vis_core.models.idol.mask_head import MaskFeatures, dynamic_masks, num_parameters
 from vis_core.models.idol.mlp import Mlp
@@ -47,8 +47,7 @@ class DeformableDetr(nn.Module):
 
     def __init__(self, config: IdolConfig) -> None:
         super().__init__()
-        width, backbone = config.width, make_backbone(config)
-        channels = backbone.channels[-_SEEN:]
+        width, channels = config.width, channels_of(config)[-_SEEN:]
         self.transformer = Transformer(config)
         self.class_embed = nn.ModuleList(
             _class_head(width, config.num_classes) for _ in range(config.decoder_layers)
@@ -58,7 +57,7 @@ class DeformableDetr(nn.Module):
         self.query_embed = nn.Embedding(config.num_queries, 2 * width)
         self.input_proj = nn.ModuleList(_neck(before, width, 1) for before in channels)
         self.input_proj.append(_neck(channels[-1], width, 3))
-        self.backbone = nn.ModuleList([_Wrapped(backbone)])
+        self.backbone = nn.ModuleList([_Wrapped(make_backbone(config))])
 
     def forward(self, images_B3HW: Tensor, padding_BHW: Tensor) -> Decoded:
         tokens = self.tokens(images_B3HW, padding_BHW)
