@@ -1,4 +1,5 @@
-"""The loop of section 4.2 as the release runs it: a key frame at a time, nothing shared."""
+"""The loop of section 4.2 as the release runs it: a key frame at a time, nothing shared, and every
+similarity of section 3.3 held at once."""
 
 from __future__ import annotations
 
@@ -7,8 +8,26 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from vis_core.models.seq_mask_rcnn.aggregate import aggregate
+from vis_core.models.seq_mask_rcnn.memory import Memory
 from vis_core.models.seq_mask_rcnn.propagate import Start
 from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead
+
+
+class PlainMemory(Memory):
+    """Reads by the formula."""
+
+    def __add__(self, later: Memory) -> PlainMemory:
+        return plain(super().__add__(later))
+
+    def read(self, query_1KHW: Tensor) -> Tensor:
+        queries_KQ = query_1KHW[0].flatten(1)
+        alike_OMQ = (self.keys_OMK @ queries_KQ) / len(queries_KQ) ** 0.5
+        read_OVQ = self.values_OMV.mT @ alike_OMQ.softmax(dim=1)
+        return read_OVQ.unflatten(2, query_1KHW.shape[-2:])
+
+
+def plain(memory: Memory) -> PlainMemory:
+    return PlainMemory(keys_OMK=memory.keys_OMK, values_OMV=memory.values_OMV)
 
 
 def propagate_plainly(
@@ -17,6 +36,8 @@ def propagate_plainly(
     num_frames: int,
     starts: Sequence[Start],
     step: int,
+    *,
+    by_formula: bool = True,  # off: memories read with the same kernel, so that rounding is alike
 ) -> dict[tuple[int, int], Tensor]:
     """Soft masks (O, H, W) by (start, frame)."""
     found = {}
@@ -25,6 +46,7 @@ def propagate_plainly(
             continue
         seen = look(start.frame)
         first = head.remember(seen[0], start.masks_OHW)
+        first = plain(first) if by_formula else first
         found[index, start.frame] = aggregate(head.segment(head.query(*seen), [first]))
         forward = range(start.frame + 1, num_frames)
         for frames in (forward, range(start.frame - 1, -1, -1)):

@@ -275,6 +275,27 @@ def test_detection_may_be_learned_in_both_frames():
     assert torch.equal(both["propagation"][0], one["propagation"][0])
 
 
+def test_propagation_is_learned_in_full_precision():
+    """In half precision it follows all objects at once, and learns nothing else."""
+    losses, kinds = module(), []
+    losses.network.prop_head.pred2.register_forward_hook(lambda _, __, y: kinds.append(y.dtype))
+    clips = collate(config(), RELEASED, [sample(0), sample(1)])["clips"]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses(clips, [1, 2])
+    assert kinds and set(kinds) == {torch.float32}
+    expected = module()(clips, [1, 2])["propagation"][0]
+    torch.testing.assert_close(found["propagation"][0], expected, rtol=0.02, atol=0.0)
+
+
+def test_from_true_boxes_pictures_without_objects_are_no_error():
+    learning = SeqMaskRcnnLearning(from_truth=True)
+    clips = [clip[:1] for clip in collate(config(), RELEASED, [sample(0, num_objects=0)])["clips"]]
+    found = module(learning, norm="live")(clips, [5])
+    assert {name: (total.item(), count) for name, (total, count) in found.items()} == dict.fromkeys(
+        ("class", "box", "mask"), (0.0, 0)
+    )
+
+
 def test_what_is_read_from_is_learned_where_it_is_asked_for():
     clips = collate(config(), RELEASED, [sample(0), sample(1)])["clips"]
     losses = module(SeqMaskRcnnLearning(attention_loss=1.0))

@@ -123,7 +123,10 @@ def test_sweeps_find_what_the_plain_loop_finds(case, step, dtype, most):
     head = varied_head(dtype)
     pictures, views = video(head, 7)
     starts = starts_of(*CASES[case])
-    expected = propagate_plainly(head, pictures.__getitem__, len(pictures), starts, step)
+    # These masks depend on rounding a hundred times more than those of a trained head.
+    expected = propagate_plainly(
+        head, pictures.__getitem__, 7, starts, step, by_formula=dtype == torch.float64
+    )
     found = list(propagate(head, views.__getitem__, 7, starts, step))
     assert len(found) == len(expected)
     difference = max(

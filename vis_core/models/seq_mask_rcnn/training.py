@@ -114,7 +114,10 @@ class SeqMaskRcnnLosses(nn.Module):
         else:
             found = self._detection_losses(features, first, seeds)
         if second:
-            found |= self._propagation_losses(features, guides, first, second, seeds)
+            # In half precision what tells one object's memory from another's is lost in rounding.
+            with torch.autocast(both.c2_BCHW.device.type, enabled=False):
+                features, guides = _full_precision(features), _full_precision(guides)
+                found |= self._propagation_losses(features, guides, first, second, seeds)
         return found
 
     # --- detection -----------------------------------------------------------------------------
@@ -204,6 +207,9 @@ class SeqMaskRcnnLosses(nn.Module):
         network, rules, kind = self.network, self.network.rules, torch.get_default_dtype()
         boxes = [of_one.boxes_N4 for of_one in regions]
         labels_N = torch.cat([of_one.labels_N for of_one in regions])
+        if not len(labels_N):  # of true boxes alone, where nothing is seen: live norms need some
+            nothing = features.c2_BCHW.sum().to(kind) * 0
+            return dict.fromkeys(("class", "box", "mask"), (nothing, 0))
         logits_NK, offsets_NK4 = network.bbox_head(
             network.regions(features, boxes, network.bbox_head.bins)
         )
@@ -336,6 +342,15 @@ def _split(features: Features, numbers: list[int]) -> list[Features]:
         Features(levels=of_some, c2_BCHW=c2, c3_BCHW=c3)
         for of_some, c2, c3 in zip(levels, c2s, c3s, strict=True)
     ]
+
+
+def _full_precision(features: Features) -> Features:
+    kind = torch.get_default_dtype()
+    return Features(
+        levels=tuple(level.to(kind) for level in features.levels),
+        c2_BCHW=features.c2_BCHW.to(kind),
+        c3_BCHW=features.c3_BCHW.to(kind),
+    )
 
 
 def _followed(guide: View, query: View, seed: int) -> tuple[Tensor, Tensor]:
