@@ -45,7 +45,7 @@ SHARD_FRAMES = 36  # small, so that two cores have work: who comes first takes t
 
 
 class _Clip(NamedTuple):
-    """A clip to generate; its seed is from the range for training."""
+    """A clip to generate; its seed is from the range for training, but nothing was trained on it."""
 
     name: str
     config: SynthConfig
@@ -54,10 +54,10 @@ class _Clip(NamedTuple):
 
 # Systems that need no training, then those whose small networks know the shapes of the clips that
 # are made with categories.
-ANY_VIDEO, TRAINED = ("flow_match",), ("idol",)
+ANY_VIDEO, TRAINED = ("flow_match",), ("propose_reduce", "idol")
 CLIPS = (
-    _Clip("plain", SynthConfig(preset="plain"), 42),
-    _Clip("occluded", SynthConfig(preset="occluded"), 32),
+    _Clip("plain", SynthConfig(preset="plain"), 900_042),
+    _Clip("occluded", SynthConfig(preset="occluded"), 900_032),
     _Clip("scene", SynthConfig(preset="open_world", num_frames=72, height=540, width=960), 33),
 )
 

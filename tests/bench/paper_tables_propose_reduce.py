@@ -23,7 +23,7 @@ _FIGURES = ("AP", "AP50", "AP75", "AR10", "AR100")
 _NO_REDUCTION = {"nms": 1.0, "min_score": 0.0}
 
 
-def tables(num_videos: int = 8) -> list[Table]:
+def tables(num_videos: int = 4) -> list[Table]:
     key_frames = _head("clips", "key frames", *_FIGURES, "result lines")
     reductions = _head("clips", "reduction", *_FIGURES, "result lines")
     enlarged = _head("clips", "masks", *_FIGURES, "result lines")

@@ -68,6 +68,7 @@ def rows_of_table(said: str) -> dict[str, list[str]]:
 
 SHOWN = {
     "results": ("flow_match", ["plain", "occluded", "scene"]),
+    "results-propose_reduce": ("propose_reduce", ["plain", "occluded"]),
     "results-idol": ("idol", ["plain", "occluded"]),
 }
 
@@ -120,7 +121,7 @@ def test_the_contact_sheet_is_small_and_shows_tracks(shown):
     path = folder / "contact.png"
     assert path.stat().st_size <= 400_000
     picture = np.asarray(Image.open(path).convert("HSV"))
-    assert picture.shape == (1060, 1310, 3)
+    assert picture.shape == (1484, 1310, 3)
     vivid = (picture[..., 1] > 150) & (picture[..., 2] > 150)
     assert vivid.mean() > 0.003  # labels and outlines; the footage is duller
 
