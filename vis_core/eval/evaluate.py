@@ -92,8 +92,6 @@ def evaluate(
     source = open_results(results, truth_file, skip_strangers=config.videos == "common")
     names = _videos_to_score(truth_file, source, config)
     scorer, prepare = _scorer(metric, truth_file, source, config)
-    if len({member for member, _ in source.labels()}) > 1:
-        logger.warning("%s holds several members; their tracks count side by side", source.path)
     ranks = {name: rank for rank, name in enumerate(names)}
     frames_of = _frames_of(source, config)
     num_truths = num_tracks = 0
