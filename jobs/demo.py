@@ -45,7 +45,7 @@ SHARD_FRAMES = 36  # small, so that two cores have work: who comes first takes t
 
 
 class _Clip(NamedTuple):
-    """A clip to generate; its seed is from the range for training, but nothing was trained on it."""
+    """A clip to generate; its seed may serve training, and nothing was trained on it."""
 
     name: str
     config: SynthConfig
