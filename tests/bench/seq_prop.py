@@ -67,7 +67,7 @@ def _compared(
         return features.levels[0], features.c2_BCHW, features.c3_BCHW
 
     def plainly(look: Callable[[int], tuple[Tensor, Tensor, Tensor]]) -> Any:
-        return propagate_plainly(network.prop_head, look, num_frames, starts, 1)
+        return propagate_plainly(network.prop_head, look, num_frames, starts, 1, by_formula=False)
 
     def together() -> Any:
         seen = WindowFrames(network, pictures, 1, 1 << 33)

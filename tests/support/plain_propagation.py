@@ -1,5 +1,4 @@
-"""The loop of section 4.2 as the release runs it: a key frame at a time, nothing shared, and every
-similarity of section 3.3 held at once."""
+"""The loop of section 4.2 as the release runs it: a key frame at a time, nothing shared."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead
 
 
 class PlainMemory(Memory):
-    """Reads by the formula."""
+    """Reads by the formula of section 3.3, every similarity held at once."""
 
     def __add__(self, later: Memory) -> PlainMemory:
         return plain(super().__add__(later))
