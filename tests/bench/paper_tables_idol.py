@@ -21,7 +21,7 @@ Settings = Mapping[str, Any]
 
 SEED = 2_000_000  # the first of those for tests
 PRESETS = ("plain", "occluded")
-SIDES = (288, 360, 432)  # the second is the size the weights were trained for
+SIDES = (320, 360, 400)  # the second is the size the weights were trained for
 _FIGURES = ("AP", "AP50", "AP75", "APs", "AR10")
 _FOLLOWED = ("HOTA", "AssA", "IDSW")
 
