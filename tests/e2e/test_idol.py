@@ -1,11 +1,15 @@
 """IDOL from the command line: trained, used with what was trained, given files that do not fit."""
 
 import pytest
+import safetensors.torch
+import torch
 
 from tests.support.idol import SMALL, write_weights
 from tests.support.results import open_failures, reelmask, result_digest, table
 from tests.support.training import job_values, losses, train, write_clips
 from vis_core.config import as_values
+from vis_core.models.swin import SIZES, Swin
+from vis_core.models.weights import read_weights
 
 NETWORK = {**as_values(SMALL), "short_side_px": 96}
 
@@ -77,6 +81,41 @@ def test_two_steps_of_training_and_labels_from_what_they_made(clips, tmp_path):
     done = label(clips, tmp_path / "out", weights)
     assert done.returncode == 0, done.stderr
     assert len(table(tmp_path / "out", "categories")) == 8
+
+
+def test_a_training_begins_with_a_backbone_of_others_on_mosaics(clips, tmp_path):
+    """A rate of nothing leaves the backbone as the file has it."""
+    torch.manual_seed(0)
+    file = Swin(SIZES["swin_micro"]).state_dict()
+    file = {name: tensor for name, tensor in file.items() if not name.startswith("norm")}
+    safetensors.torch.save_file(file, tmp_path / "swin.safetensors")
+    values = job_values(clips, tmp_path / "run") | {"recipe": "idol", "groups": []}
+    values |= {
+        "transforms": {"crop": 0.0, "short_side_px": [96], "long_side_px": 160},
+        "optimizer": {"lr": 0.0},
+        "schedule": {"kind": "constant", "milestones": [], "steps": 1},
+        "network": {**NETWORK, "backbone": "swin_micro"},
+        "mosaic": {"window_px": 48, "tiles": 2},
+        "start": {
+            "weights": str(tmp_path / "swin.safetensors"),
+            "take": ["*backbone*"],
+            "reset": ["*.backbone.norm?.*"],
+        },
+    }
+    done = train(values)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(file)} tensors taken from the file" in done.stderr
+    found = read_weights(str(tmp_path / "run" / "weights" / "last.safetensors")).tensors
+    for name, tensor in file.items():
+        assert torch.equal(found[f"detr.detr.backbone.0.backbone.{name}"], tensor)
+
+
+def test_a_window_that_no_frame_has_room_for_is_one_line(clips, tmp_path):
+    values = job_values(clips, tmp_path / "run") | {"recipe": "idol", "groups": []}
+    values |= {"network": NETWORK, "mosaic": {"window_px": 4000, "tiles": 2}}
+    done = train(values)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "mosaic: window_px: expected at most the shorter side of every frame" in done.stderr
 
 
 def test_weights_that_do_not_fit_are_one_line(clips, tmp_path):

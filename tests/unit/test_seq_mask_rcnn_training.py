@@ -308,6 +308,14 @@ def test_what_is_read_from_is_learned_where_it_is_asked_for():
     assert not any(name.startswith(("atn_value", "convFM", "pred2")) for name in learning)
 
 
+def test_losses_weigh_what_the_job_says():
+    learning = SeqMaskRcnnLearning(attention_loss=3.0, class_weight=2.0)
+    whole = ProposeReduceModule(config(), learning, ["a", "b"])
+    terms = whole(collate(config(), learning, [sample(0)]), [11])
+    weights = {name: term.weight for name, term in terms.items()}
+    assert weights == dict.fromkeys(TERMS, 1.0) | {"attention": 3.0, "class": 2.0}
+
+
 def test_like_features_have_like_keys_before_anything_is_learned():
     """With no mask to remember, memory and query are the same."""
     head = module().network.prop_head
