@@ -44,6 +44,7 @@ def measure(pairs: int = 3) -> dict[str, Any]:
         torch.manual_seed(0)
         settings = IdolSettings()
         network = Idol(settings.config(CLASSES)).eval()
+        network.to(memory_format=torch.channels_last)  # as the predictor has it
         frame = _frame()
         small = input_size(SIZE, settings.short_side_px, settings.long_edge_cap)
         picture = resized(frame, small)

@@ -84,7 +84,7 @@ class Trainer:
         freeze(network, job.loop.freeze)
         if job.loop.sync_batch_norm and self._ranks.size > 1:
             self._module = nn.SyncBatchNorm.convert_sync_batchnorm(self._module)
-        self._module.to(self._device).train()
+        self._module.to(self._device, memory_format=torch.channels_last).train()
         self._network = self._module.get_submodule("network")
         self._groups = parameter_groups(self._network, job.optimizer, job.groups)
         self._optimizer = make_optimizer(self._groups, job.optimizer)

@@ -131,8 +131,9 @@ class SeqPropHead(nn.Module):
         x = self.ResMM(self.convFM(torch.cat([read_OVHW, values_OVHW], dim=1)))
         x = self.RF3(query.skip3_1CHW, x)
         x = self.RF2(query.skip2_1CHW, x)
-        logits_O2HW = _larger(self.pred2(functional.relu(x)), 4)
-        return logits_O2HW.softmax(dim=1)[:, 1]
+        logits_O2HW = self.pred2(functional.relu(x))
+        # A softmax of two is a sigmoid of their difference, and enlarging is linear.
+        return _larger(logits_O2HW[:, 1:] - logits_O2HW[:, :1], 4)[:, 0].sigmoid()
 
 
 def fit_masks(masks_OHW: Tensor, size: tuple[int, int]) -> Tensor:

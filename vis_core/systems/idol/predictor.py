@@ -57,7 +57,7 @@ class IdolPredictor:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         path = file_of(config.weights)
         self._network, settings = from_weights(read_weights(path), path)
-        self._network.to(self._device)
+        self._network.to(self._device, memory_format=torch.channels_last)
         self._short_side = config.short_side_px or settings.short_side_px
         self._long_edge = config.long_edge_cap or settings.long_edge_cap
         logger.info(

@@ -56,7 +56,7 @@ class ProposeReducePredictor:
         self._network, loaded = from_weights(weights, config.weights, config.network)
         for line in loaded.lines():
             logger.info("%s: %s", config.weights, line)
-        self._network.eval().to(self._device)
+        self._network.eval().to(self._device, memory_format=torch.channels_last)
         trained = self._network.config
         if config.long_side_px is not None and config.short_side_px is not None:
             sides = config.long_side_px, config.short_side_px
