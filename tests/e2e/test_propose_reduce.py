@@ -79,7 +79,8 @@ def test_weights_of_a_training_serve_as_the_shipped_ones_do(clips, tmp_path):
         schedule={"steps": 2},
     )
     values |= {"recipe": "propose_reduce", "network": network}
-    values["learning"] = {"windows_px": 48, "detect_in": "both", "class_weight": 2.0}
+    values["learning"] = {"detect_in": "both", "class_weight": 2.0}
+    values["mosaic"] = {"window_px": 48, "tiles": 2}
     done = train(values)
     assert done.returncode == 0, done.stderr
     weights = tmp_path / "run" / "weights" / "last.safetensors"

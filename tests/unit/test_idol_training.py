@@ -205,32 +205,20 @@ def test_tokens_learn_categories_only_if_asked_to():
     assert "tokens" not in IdolModule(SMALL, ALONE, CATEGORIES)(batch, [0])
 
 
-def test_windows_around_instances_are_a_mosaic():
-    """Every instance of the clips is in it once; what is left is filled up with the same."""
-    asked = dataclasses.replace(ALONE, token_loss=1.0, windows_px=32)
-    clips = [sample((True, True)) for _ in range(9)]
-    batch = collate(SMALL, asked, clips)
-    assert [tuple(picture.shape) for picture in batch["pictures"]] == [(3, 128, 128)] * 2
-    assert [target["labels_G"].tolist() for target in batch["targets"]] == [[0, 1] * 8, [0, 1]]
-    first, last = (target["masks_GHW"] for target in batch["targets"])
-    window = first[0, :32, :32]
-    assert (window[6:26, 4:24] == 1).all() and window.sum() == 400 and first[0].sum() == 400
-    assert last[0].sum() == 8 * 400
-    frame = clips[0].frames[0].transpose(2, 0, 1)
-    assert np.array_equal(batch["pictures"][0][:, :32, :32], frame[:, 14:46, 0:32])
-    terms = IdolModule(SMALL, asked, CATEGORIES)(batch, [0] * 9)
-    assert set(terms) == {"tokens"} and torch.isfinite(terms["tokens"].total)
-
-
-def test_windows_need_instances():
-    asked = dataclasses.replace(ALONE, token_loss=1.0, windows_px=32)
-    with pytest.raises(UsageError, match="only_labelled"):
-        collate(SMALL, asked, [sample((False,))])
+def test_tokens_alone_leave_the_queries_as_they_are():
+    asked = dataclasses.replace(ALONE, token_loss=1.0, tokens_only=True)
+    module = IdolModule(SMALL, asked, CATEGORIES)
+    terms = module(collate(SMALL, asked, [sample((True, True))]), [0])
+    assert set(terms) == {"tokens"}
+    terms["tokens"].total.backward()
+    moved = {name for name, value in module.network.named_parameters() if value.grad is not None}
+    assert any("backbone" in name for name in moved)
+    assert not any("decoder" in name or "query_embed" in name for name in moved)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"windows_px": 96}, {"windows_px": 8, "token_loss": 1.0}, {"token_loss": -1.0}],
+    [{"tokens_only": True}, {"token_loss": -1.0}],
 )
 def test_a_wrong_setting_is_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -30,7 +30,7 @@ from vis_core.models.seq_mask_rcnn.training import SeqMaskRcnnLearning, SeqMaskR
 from vis_core.systems.propose_reduce.training import ProposeReduceModule, collate
 
 LEGACY, MODERN = BoxRules(True), BoxRules(False)
-RELEASED, WINDOWS = SeqMaskRcnnLearning(), SeqMaskRcnnLearning(windows_px=48)
+RELEASED = SeqMaskRcnnLearning()
 TERMS = {"objectness", "proposal_box", "class", "box", "mask", "propagation"}
 
 
@@ -326,21 +326,6 @@ def test_like_features_have_like_keys_before_anything_is_learned():
     torch.testing.assert_close(memory.keys_OMK[0], query.key_1KHW[0].flatten(1).T)
 
 
-def test_windows_show_each_shared_instance_in_the_middle():
-    original = sample(0)
-    found = collate(config(), WINDOWS, [original, sample(1, num_objects=0)])
-    assert found["places"] == [(0, 0), (0, 1), (0, 2), (1, 0)]
-    for number, clip in enumerate(found["clips"][:3]):
-        for frame, view in enumerate(clip):
-            assert view.size == (48, 48) and number in view.ids_G
-            box = view.boxes_G4[view.ids_G.tolist().index(number)]
-            whole = original.masks[frame][number]
-            assert view.masks_GHW[view.ids_G.tolist().index(number)].sum() == whole.sum()
-            assert ((box[2:] - box[:2]) == torch.tensor([20.0, 16.0])).all()
-            assert (view.boxes_G4 >= 0).all() and (view.boxes_G4 <= 48).all()
-    assert len(found["clips"][3][0].ids_G) == 0
-
-
 def test_live_statistics_are_learned_and_those_of_a_file_are_not():
     for norm, moves in (("live", True), ("batch", False)):
         losses = module(norm=norm)
@@ -349,16 +334,16 @@ def test_live_statistics_are_learned_and_those_of_a_file_are_not():
         assert torch.equal(before, losses.network.backbone.bn1.running_mean) != moves
 
 
-def test_seeds_of_a_samples_clips_do_not_depend_on_its_batch():
+def test_a_samples_losses_do_not_depend_on_its_batch():
     settings = config()
     torch.manual_seed(0)
-    whole = ProposeReduceModule(settings, WINDOWS, ["a", "b"]).double()
+    whole = ProposeReduceModule(settings, RELEASED, ["a", "b"]).double()
     torch.set_default_dtype(torch.float64)
     try:
         samples = [sample(seed) for seed in range(2)]
-        both = whole(collate(settings, WINDOWS, samples), [11, 12])
+        both = whole(collate(settings, RELEASED, samples), [11, 12])
         halves = [
-            whole(collate(settings, WINDOWS, [one]), [seed])
+            whole(collate(settings, RELEASED, [one]), [seed])
             for one, seed in zip(samples, (11, 12), strict=True)
         ]
         for name in TERMS:

@@ -41,15 +41,12 @@ class IdolLearning:
     # Weight of a loss of ours by which the backbone learns categories where objects are. The
     # release begins with a trained backbone; from scratch, categories are slow without this.
     token_loss: float = 0.0
-    # A step before the first, from scratch: that loss alone, on windows of this side around every
-    # instance, each of which costs a hundredth of a frame. None: whole pictures, and all losses.
-    windows_px: int | None = None
+    # A step before the first, from scratch: that loss alone, without queries. With mosaics, an
+    # instance costs a hundredth of a frame.
+    tokens_only: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.token_loss <= 1000:
             raise ValueError(f"token_loss: expected 0 to 1000, got {self.token_loss}")
-        if self.windows_px is not None:
-            if not 32 <= self.windows_px <= LARGEST_PX:
-                raise ValueError(f"windows_px: expected 32 to {LARGEST_PX}, got {self.windows_px}")
-            if not (self.token_loss and self.detection_only):
-                raise ValueError("windows_px: expected token_loss and detection_only beside it")
+        if self.tokens_only and not (self.token_loss and self.detection_only):
+            raise ValueError("tokens_only: expected token_loss and detection_only beside it")

@@ -41,10 +41,7 @@ class SeqMaskRcnnLearning:
     detect_in: Literal["first", "both"] = "first"  # frames of a pair detection is learned in
     # What telling classes apart counts beside the rest: a network from nothing needs more.
     class_weight: float = 1.0
-    # Side of windows around instances that are looked at instead of whole frames: small ones show
-    # many instances in little time, and nothing of what is between. None: whole frames.
-    windows_px: int | None = None
-    regions: int = 128  # of each picture that the box head learns from; few suffice in windows
+    regions: int = 128  # of each picture that the box head learns from; few suffice in mosaics
     # Regions come from true boxes, moved a little, and the proposal network learns nothing: to
     # learn classes and masks first, at a fraction of the time.
     from_truth: bool = False
@@ -57,12 +54,11 @@ class SeqMaskRcnnLearning:
             raise ValueError(f"detect_in: expected first or both, got {self.detect_in!r:.80}")
         for name, lowest, highest in (
             ("class_weight", 0.01, 100),
-            ("windows_px", 16, 4096),
             ("regions", 8, 4096),
             ("attention_loss", 0, 100),
         ):
             value = getattr(self, name)
-            if value is not None and not lowest <= value <= highest:
+            if not lowest <= value <= highest:
                 raise ValueError(f"{name}: expected {lowest} to {highest}, got {value}")
 
 

@@ -20,7 +20,6 @@ from vis_core.training.recipe import LossTerm, LossTerms, Recipe
 from vis_core.types import Category
 
 _SMALLEST = 1e-5  # side of a box, as a share of the picture
-_MOSAIC = 4  # windows in a row, and rows
 
 
 class IdolModule(nn.Module):
@@ -42,7 +41,7 @@ class IdolModule(nn.Module):
         targets = [Target(**values) for values in inputs["targets"]]
         pairs = [Pair(**values) for values in inputs["pairs"]]
         found: dict[str, Sum] = {}
-        if self._learning.windows_px is not None:
+        if self._learning.tokens_only:
             tokens = network.tokens(pictures)
         else:
             decoded = network(pictures)
@@ -67,8 +66,6 @@ def collate(
     settings: IdolSettings, learning: IdolLearning, samples: Sequence[Sample]
 ) -> dict[str, Any]:
     """Pictures, what is to be found in them, and which are pairs; clips in their order."""
-    if learning.windows_px is not None:
-        return _windows(learning.windows_px, samples)
     pictures: list[Tensor] = []
     targets: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
@@ -100,53 +97,6 @@ def collate(
         if learning.both_detect:
             targets.append(_target(sample, boxes, other, 1, first))
     return {"pictures": pictures, "targets": targets, "pairs": pairs}
-
-
-def _windows(side: int, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Windows around all instances of all frames, side by side in pictures of `_MOSAIC` squared.
-
-    Alone, an instance would fill its picture, and norms over pictures would leave nothing of it.
-    """
-    windows, masks, labels = [], [], []
-    for sample in samples:
-        boxes, seen = _boxes(sample)
-        for position, index in np.argwhere(seen).tolist():
-            frame, centre = sample.frames[position], boxes[position, index]
-            rows, columns = (_span(centre[1 - axis], frame.shape[axis], side) for axis in (0, 1))
-            windows.append(frame[rows, columns])
-            masks.append(sample.masks[position][index, rows, columns])
-            labels.append(int(sample.labels[index]))
-    if not windows:
-        raise UsageError("windows_px: expected instances in a batch; set sampling: only_labelled")
-    pictures: list[Tensor] = []
-    targets: list[dict[str, Any]] = []
-    for start in range(0, len(windows), _MOSAIC**2):
-        part = range(start, min(start + _MOSAIC**2, len(windows)))
-        whole = np.zeros((3, _MOSAIC * side, _MOSAIC * side), np.uint8)
-        found = np.zeros((len(part), *whole.shape[1:]), np.uint8)
-        for cell in range(_MOSAIC**2):
-            index = part[cell % len(part)]  # what is missing is filled up
-            row, column = divmod(cell, _MOSAIC)
-            rows, columns = (slice(at * side, (at + 1) * side) for at in (row, column))
-            whole[:, rows, columns] = windows[index].transpose(2, 0, 1)
-            found[cell % len(part), rows, columns] |= masks[index]
-        targets.append(
-            {
-                "picture": len(pictures),
-                "boxes_G4": torch.zeros(len(part), 4),
-                "labels_G": torch.tensor([labels[index] for index in part]),
-                "masks_GHW": torch.from_numpy(found),
-            }
-        )
-        pictures.append(torch.from_numpy(whole))
-    return {"pictures": pictures, "targets": targets, "pairs": []}
-
-
-def _span(centre: float, length: int, side: int) -> slice:
-    """Pixels of a window around a centre, moved into the frame."""
-    start = round(centre * length - side / 2)
-    start = max(0, min(start, length - side))
-    return slice(start, start + side)
 
 
 def _boxes(sample: Sample) -> tuple[np.ndarray, np.ndarray]:

@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from vis_core.data.sample import Sample, boxes_of
+from vis_core.data.sample import Sample
 from vis_core.models.seq_mask_rcnn import SeqMaskRcnn, SeqMaskRcnnConfig
 from vis_core.models.seq_mask_rcnn.training import SeqMaskRcnnLearning, SeqMaskRcnnLosses, View
 from vis_core.training.recipe import LossTerm, LossTerms, Recipe
 from vis_core.types import Category
-
-_NEXT = 0x9E3779B9  # between the seeds of a sample's clips
 
 
 class ProposeReduceModule(nn.Module):
@@ -32,11 +30,7 @@ class ProposeReduceModule(nn.Module):
         self.network = self.losses.network
 
     def forward(self, inputs: Mapping[str, Any], seeds: Sequence[int]) -> LossTerms:
-        of_clips = [
-            (seeds[sample] + _NEXT * number) & 0x7FFF_FFFF_FFFF_FFFF
-            for sample, number in inputs["places"]
-        ]
-        found = self.losses(inputs["clips"], of_clips)
+        found = self.losses(inputs["clips"], seeds)
         return {
             name: LossTerm(total, count, self._weights.get(name, 1.0))
             for name, (total, count) in found.items()
@@ -46,45 +40,9 @@ class ProposeReduceModule(nn.Module):
 def collate(
     config: SeqMaskRcnnConfig, learning: SeqMaskRcnnLearning, samples: Sequence[Sample]
 ) -> dict[str, Any]:
-    """Clips, and of each its sample and its place among that sample's clips."""
-    clips, places = [], []
-    for position, sample in enumerate(samples):
-        views = [_view(sample, frame) for frame in range(len(sample))]
-        found = [views] if learning.windows_px is None else _windows(views, learning.windows_px)
-        clips += found
-        places += [(position, number) for number in range(len(found))]
-    return {"clips": clips, "places": places}
-
-
-def _windows(views: Sequence[View], side: int) -> list[list[View]]:
-    """A window of each frame around each instance that all of them show; else the first's middle.
-
-    Propagation knows nothing of where things are: windows of a pair need not be at one place.
-    """
-    shared = [number for number in views[0].ids_G.tolist() if all(number in v.ids_G for v in views)]
-    return [[_window(view, side, number) for view in views] for number in shared or [None]]
-
-
-def _window(view: View, side: int, number: int | None) -> View:
-    height, width = view.size
-    y, x = height // 2, width // 2
-    if number is not None:
-        box = view.boxes_G4[int(torch.where(view.ids_G == number)[0])]
-        x, y = (int(value) for value in (box[:2] + box[2:]) / 2)
-    top, left = (
-        max(0, min(middle - side // 2, whole - side)) for middle, whole in ((y, height), (x, width))
-    )
-    rows, columns = slice(top, top + side), slice(left, left + side)
-    masks = view.masks_GHW[:, rows, columns]
-    boxes = torch.from_numpy(boxes_of(masks.numpy().astype(bool))).to(view.boxes_G4)
-    keep = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
-    return View(
-        picture_3HW=view.picture_3HW[:, rows, columns],
-        boxes_G4=boxes[keep],
-        labels_G=view.labels_G[keep],
-        ids_G=view.ids_G[keep],
-        masks_GHW=masks[keep],
-    )
+    """Clips, each of which is the views of its frames."""
+    clips = [[_view(sample, frame) for frame in range(len(sample))] for sample in samples]
+    return {"clips": clips}
 
 
 def _view(sample: Sample, position: int) -> View:
