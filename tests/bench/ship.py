@@ -1,6 +1,6 @@
 """Weights that come with the package: a training's, halved, with a card of what was measured here.
 
-    python -m tests.bench.ship SYSTEM RUN [RUN …] [--clips 20]
+    python -m tests.bench.ship SYSTEM RUN [RUN …] [--clips 20] [--note TEXT]
 
 RUN are the folders of the training's stages in their order; the weights are the last one's. Figures
 are of clips of 360 x 640 that neither training nor any choice has seen (seeds from 2,000,000).
@@ -46,11 +46,14 @@ def main() -> None:
     parser.add_argument("system")
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--clips", type=int, default=20, help="of each preset")
+    parser.add_argument("--note", help="what else is to be said of the stages")
     arguments = parser.parse_args()
     path = FOLDER / f"{arguments.system}.safetensors"
     _halve(arguments.runs[-1] / "weights" / "last.safetensors", path)
     rows = [row for preset in PRESETS for row in _scores(arguments.system, preset, arguments.clips)]
     card = _card(arguments.system, path, arguments.runs, rows, arguments.clips)
+    if arguments.note:
+        card += f"\n{arguments.note}\n"
     path.with_suffix(".md").write_text(card)
     print(card)
 
@@ -106,7 +109,7 @@ def _card(system: str, path: Path, runs: Iterable[Path], rows: list[str], number
     for place, run in enumerate(runs, 1):
         job = yaml.safe_load((run / "train.yaml").read_text())
         steps, hours = _spent(run)
-        data = ", ".join(Path(entry["path"]).name for entry in job["data"])
+        data = ", ".join(dict.fromkeys(Path(entry["path"]).name for entry in job["data"]))
         stages.append(
             f"| {place} | `docs/jobs/{system}_tiny_{place}.yaml` | {data} | {steps:,}"
             f" | {job['loop']['batch_size']} | {job['loop']['seed']} | {hours:.1f} h |"
