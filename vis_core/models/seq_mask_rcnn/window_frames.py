@@ -101,7 +101,7 @@ def _kept_part(seen: Seen, image: int) -> Seen:
 def _kept_tensor(tensor: Tensor) -> Tensor:
     if tensor.device.type == "cpu":
         return tensor  # a batch goes as a whole, so that views keep nothing alive for longer
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host = torch.empty_like(tensor, device="cpu", pin_memory=True)  # in the same layout
     return host.copy_(tensor)
 
 
