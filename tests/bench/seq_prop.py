@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from tests.support.plain_propagation import propagate_plainly
+from vis_core.models.place import place
 from vis_core.models.seq_mask_rcnn import RELEASED, SeqMaskRcnn, SeqMaskRcnnConfig
 from vis_core.models.seq_mask_rcnn.inputs import normalised
 from vis_core.models.seq_mask_rcnn.key_frames import key_frames
@@ -85,7 +86,7 @@ def _compared(
 
     with torch.inference_mode():
         naive, naive_seconds = _timed(lambda: plainly(look, by_formula=True))
-        network.to(memory_format=torch.channels_last)  # as the predictor has it
+        place(network, torch.device("cpu"))  # as the predictor has it
         anew, anew_seconds = _timed(lambda: plainly(look, by_formula=False))
         kept, kept_seconds = _timed(lambda: plainly(functools.cache(look), by_formula=False))
         ours, seconds = _timed(together)

@@ -24,6 +24,7 @@ from vis_core.config import as_values
 from vis_core.errors import ReelmaskError
 from vis_core.failpoints import failpoint
 from vis_core.models.about import About
+from vis_core.models.place import place
 from vis_core.models.weights import load_into, read_weights, to_bytes
 from vis_core.progress import Progress
 from vis_core.store.folder import open_folder
@@ -84,7 +85,7 @@ class Trainer:
         freeze(network, job.loop.freeze)
         if job.loop.sync_batch_norm and self._ranks.size > 1:
             self._module = nn.SyncBatchNorm.convert_sync_batchnorm(self._module)
-        self._module.to(self._device, memory_format=torch.channels_last).train()
+        place(self._module.train(), self._device)
         self._network = self._module.get_submodule("network")
         self._groups = parameter_groups(self._network, job.optimizer, job.groups)
         self._optimizer = make_optimizer(self._groups, job.optimizer)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vis_core.masks import rle
+from vis_core.models.place import place
 from vis_core.models.seq_mask_rcnn.detect import DetectConfig
 from vis_core.models.seq_mask_rcnn.files import from_weights
 from vis_core.models.seq_mask_rcnn.inputs import InputSize, resized
@@ -56,7 +57,7 @@ class ProposeReducePredictor:
         self._network, loaded = from_weights(weights, config.weights, config.network)
         for line in loaded.lines():
             logger.info("%s: %s", config.weights, line)
-        self._network.eval().to(self._device, memory_format=torch.channels_last)
+        place(self._network.eval(), self._device)
         trained = self._network.config
         if config.long_side_px is not None and config.short_side_px is not None:
             sides = config.long_side_px, config.short_side_px
