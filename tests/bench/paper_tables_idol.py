@@ -18,6 +18,7 @@ from vis_core.systems import get_system
 
 Table = tuple[str, list[str]]
 Settings = Mapping[str, Any]
+Figure = float | int | None
 
 SEED = 2_000_000  # the first of those for tests
 PRESETS = ("plain", "occluded")
@@ -31,19 +32,20 @@ def tables(num_videos: int = 8) -> list[Table]:
     networks = _head("clips", "network", *_FIGURES, "result lines")
     presets = _head("clips", "linker", "AP", *_FOLLOWED, "result lines")
     # Each as a whole: the cap that the weights were trained with would make the largest smaller.
-    sizes = [
-        (f"{side} px", "idol", {"short_side_px": side, "long_edge_cap": 2 * side}) for side in SIDES
-    ]
-    models: list[tuple[str, str, Settings]] = [
-        ("idol", "idol", {}),
-        ("propose_reduce", "propose_reduce", {}),
-    ]
+    sizes = [(f"{side} px", {"short_side_px": side, "long_edge_cap": 2 * side}) for side in SIDES]
     with tempfile.TemporaryDirectory() as scratch:
         for preset in PRESETS:
             clips, out = Path(scratch) / preset, Path(scratch) / f"of-{preset}"
             write_data_set(SynthConfig(preset=preset), clips, seed=SEED, num_videos=num_videos)
-            scales += _fused(clips, out / "sizes", preset, sizes)
-            networks += _fused(clips, out / "networks", preset, models)
+            idol = [_run(clips, out / name, "idol", of, preset, name) for name, of in sizes]
+            other = _run(clips, out / "other", "propose_reduce", {}, preset, "propose_reduce")
+            # A network counts as much as another, however many sizes it saw.
+            shares = [(run, 1 / len(idol)) for _, run in idol]
+            one = _fused(clips, out / "one", shares)
+            both = _fused(clips, out / "both", [*shares, (other[1], 1.0)])
+            scales += [*(row for row, _ in idol), _row(preset, "fused", *one)]
+            networks += [_row(preset, "idol, three sizes", *one), other[0]]
+            networks += [_row(preset, "fused", *both)]
             presets += [_followed(clips, out / "presets", preset, of) for of in ("ytvis", "ovis")]
     of = f"{num_videos} clips of each preset"
     return [
@@ -53,20 +55,24 @@ def tables(num_videos: int = 8) -> list[Table]:
     ]
 
 
-def _fused(
-    clips: Path, out: Path, preset: str, members: Sequence[tuple[str, str, Settings]]
-) -> list[str]:
-    """A row for each member as it is alone, and one for all of them by overlap of their tracks."""
-    rows, runs = [], {}
-    for number, (name, system, settings) in enumerate(members):
-        folder = out / str(number)
-        _label(clips, folder, system, settings)
-        rows.append(_scored(clips, folder, preset, name))
-        _label(clips, folder, system, {**settings, "for_fusion": True})
-        runs[f"run{number}"] = Results(str(folder))
-    fusion = Fusion.of(runs, dict.fromkeys(runs, 1.0), FusionConfig())
-    fuse_results(fusion, str(out / "fused"), row_group_bytes=JobSettings().row_group_bytes)
-    return [*rows, _scored(clips, out / "fused", preset, "fused")]
+def _run(
+    clips: Path, out: Path, system: str, settings: Settings, preset: str, name: str
+) -> tuple[str, Results]:
+    """A row of how a system does alone, and its tracks for fusion."""
+    _label(clips, out, system, settings)
+    row = _row(preset, name, *_scored(clips, out))
+    _label(clips, out, system, {**settings, "for_fusion": True})
+    return row, Results(str(out))
+
+
+def _fused(clips: Path, out: Path, runs: Sequence[tuple[Results, float]]) -> list[Figure]:
+    """Runs with their weights, by overlap of their tracks."""
+    names = [f"run{number}" for number in range(len(runs))]
+    weights = {name: weight for name, (_, weight) in zip(names, runs, strict=True)}
+    found = {name: run for name, (run, _) in zip(names, runs, strict=True)}
+    fusion = Fusion.of(found, weights, FusionConfig())
+    fuse_results(fusion, str(out), row_group_bytes=JobSettings().row_group_bytes)
+    return _scored(clips, out)
 
 
 def _followed(clips: Path, out: Path, preset: str, linker: str) -> str:
@@ -85,17 +91,16 @@ def _label(clips: Path, out: Path, system: str, settings: Settings) -> None:
     assert report.exit_code == 0, out
 
 
-def _scored(clips: Path, out: Path, preset: str, name: str) -> str:
+def _scored(clips: Path, out: Path) -> list[Figure]:
     found = evaluate(str(out), str(clips / "truth.json"), "ytvis")
-    figures = [found.figures.get(figure) for figure in _FIGURES]
-    return _row(preset, name, *figures, found.num_tracks)
+    return [*(found.figures.get(figure) for figure in _FIGURES), found.num_tracks]
 
 
 def _head(*names: str) -> list[str]:
     return [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
 
 
-def _row(preset: str, what: str, *figures: float | int | None) -> str:
+def _row(preset: str, what: str, *figures: Figure) -> str:
     cells = [
         "-" if figure is None else str(figure) if isinstance(figure, int) else f"{figure:.1f}"
         for figure in figures
