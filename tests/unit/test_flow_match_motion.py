@@ -117,9 +117,9 @@ def test_rows_are_complete(rows):
         assert (row.labels == 1).all() and (np.diff(row.scores) <= 0).all()
 
 
-def test_at_most_max_masks_are_kept_the_best_ones():
+def test_at_most_kept_masks_are_kept_the_best_ones():
     frames, *_ = two_discs(apart=90)
-    both, one = predict(frames)[6], predict(frames, max_masks=1)[6]
+    both, one = predict(frames)[6], predict(frames, kept_masks=1)[6]
     assert len(both) == 2 and len(one) == 1 and one.scores[0] == both.scores.max()
 
 

@@ -29,7 +29,7 @@ class FlowMatchPredictConfig:
     flow: str = "dis"  # dense inverse search; needs no weights
     # `eighth`: one value per 8 x 8 pixels, to 1/8 px. `full`: all there is, 50 times the bytes.
     flow_store: Literal["eighth", "full"] = "eighth"
-    max_masks: int = 20  # best ones kept per frame; too few lose objects in crowds
+    kept_masks: int = 20  # best ones per frame; too few lose objects in crowds
     # Frames are made this small to be looked at: larger is slower, smaller loses small objects.
     short_side_px: int = 360
     # Rows looked at on either side. Fewer: slow objects become background. More: a moving camera
@@ -54,7 +54,7 @@ class FlowMatchPredictConfig:
         if not 0 <= self.min_score <= 1:
             raise ValueError(f"min_score: expected 0 to 1, got {self.min_score}")
         for name, low, high in (
-            ("max_masks", 1, 1000),
+            ("kept_masks", 1, 1000),
             ("short_side_px", 16, 2160),
             ("reach", 5, 240),
             ("min_change", 1, 255),

@@ -46,7 +46,7 @@ class DetectorPredictor:
             config.weights,
         )
         self._network.roi_heads.score_thresh = config.min_score
-        self._network.roi_heads.detections_per_img = config.max_masks
+        self._network.roi_heads.detections_per_img = config.kept_masks
         self._network.eval().to(self._device)
         self._settings = MotionSettings.of(config)
 

@@ -37,7 +37,7 @@ class FlowMatchPredictor:
 
     def __init__(self, config: FlowMatchPredictConfig) -> None:
         cv2.setNumThreads(1)  # one process per core is faster than many threads on small pictures
-        self._max_masks = config.max_masks
+        self._kept_masks = config.kept_masks
         self._settings = MotionSettings.of(config)
 
     def predict(
@@ -67,7 +67,7 @@ class FlowMatchPredictor:
         if not window.owns(row.frame_index):
             return
         found = detect([other.sight for other in rows], steps, here, self._settings)
-        found = found[: self._max_masks]
+        found = found[: self._kept_masks]
         size = row.sight.size
         masks = [mask for item in found for mask in rle.encode(_enlarged(item, size)[None])]
         kept = np.flatnonzero(rle.areas(masks, size))

@@ -132,11 +132,11 @@ def window(config: ProposeReducePredictConfig) -> WindowSpec:
 
 # The release's numbers; a way of reduction has no step for those it does not name.
 RELEASE: Mapping[str, Mapping[str, float]] = {
-    "hard": {"nms": 0.5, "min_score": 0.05, "emit": 0.05},
+    "hard": {"nms": 0.5, "min_sequence_score": 0.05, "emit": 0.05},
     "soft": {"sigma": 0.5, "min_soft_score": 0.001, "max_tracks": 20},
     "category_aware": {
         "nms": 0.9,
-        "min_score": 0.05,
+        "min_sequence_score": 0.05,
         "sigma": 0.5,
         "min_soft_score": 0.001,
         "max_tracks": 100,
@@ -160,7 +160,7 @@ class ProposeReduceLinkConfig:
     # leaves doubles, too low swallows neighbours.
     nms: float | None = None
     # Hard NMS ends below this best class score (0.05), but keeps one; too high loses objects.
-    min_score: float | None = None
+    min_sequence_score: float | None = None
     # Soft NMS decays by exp(-IoU² / sigma) (0.5); too high leaves doubles, too low loses neighbours
     # that overlap.
     sigma: float | None = None
@@ -187,7 +187,7 @@ class ProposeReduceLinkConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: expected more than 0, got {value}")
-        for name in ("min_score", "emit"):
+        for name in ("min_sequence_score", "emit"):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}: expected 0 or more, got {value}")

@@ -118,7 +118,10 @@ class ProposeReduceLinker:
                 max_kept=int(number("max_tracks")),
             )
         first = hard_nms(
-            class_scores_NK, overlaps, iou=number("nms"), min_score=number("min_score")
+            class_scores_NK,
+            overlaps,
+            iou=number("nms"),
+            min_score=number("min_sequence_score"),
         )
         if self._config.reduce == "hard":
             return first
