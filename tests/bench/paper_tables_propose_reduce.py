@@ -21,10 +21,8 @@ KEY_FRAMES = (1, 2, 3, 5, 8)
 LARGE = (720, 1280)
 _FIGURES = ("AP", "AP50", "AP75", "AR10", "AR100")
 # Nothing is suppressed: a sequence overlaps itself alone by more than all.
-_KEEP_ALL = {"nms": 1.0}
 _REDUCTIONS: tuple[tuple[str, Mapping[str, Any]], ...] = (
-    ("none, no least score either", {**_KEEP_ALL, "min_sequence_score": 0.0}),
-    ("none", _KEEP_ALL),
+    ("none", {"nms": 1.0}),
     ("hard, as released", {}),
     ("hard, mean over all frames (paper)", {"score_norm": "all"}),
     ("category-aware", {"reduce": "category_aware"}),
