@@ -19,7 +19,10 @@ from vis_core import errors
 from vis_core.data.synth.config import SynthConfig
 
 # One process runs them all: what they look at takes a minute to make.
-pytestmark = pytest.mark.xdist_group("demo")
+pytestmark = [
+    pytest.mark.xdist_group("demo"),
+    pytest.mark.timeout(600),  # the first one waits for the whole demo
+]
 
 SMALL = """
 from jobs import demo
