@@ -29,7 +29,6 @@ from vis_core.models.idol.network import batch_of
 from vis_core.models.idol.pictures import full_masks, input_size, resized
 from vis_core.models.idol.selection import select_queries
 from vis_core.models.idol.settings import IdolSettings
-from vis_core.models.place import place
 from vis_core.models.weights import About, to_bytes
 from vis_core.systems.idol import IDOL, IdolPredictConfig
 from vis_core.types import Category, FrameBatch, VideoInfo
@@ -45,7 +44,6 @@ def measure(pairs: int = 3) -> dict[str, Any]:
         torch.manual_seed(0)
         settings = IdolSettings()
         network = Idol(settings.config(CLASSES)).eval()
-        place(network, torch.device("cpu"))  # as the predictor has it
         frame = _frame()
         small = input_size(SIZE, settings.short_side_px, settings.long_edge_cap)
         picture = resized(frame, small)

@@ -19,10 +19,7 @@ from vis_core import errors
 from vis_core.data.synth.config import SynthConfig
 
 # One process runs them all: what they look at takes a minute to make.
-pytestmark = [
-    pytest.mark.xdist_group("demo"),
-    pytest.mark.timeout(600),  # the first one waits for the whole demo
-]
+pytestmark = pytest.mark.xdist_group("demo")
 
 SMALL = """
 from jobs import demo
@@ -54,7 +51,7 @@ def shown(tmp_path_factory):
     """The folder of one demo on Ray, and what it said."""
     folder = tmp_path_factory.mktemp("demo") / "out"
     done = subprocess.run(
-        program(folder), cwd=REPO, capture_output=True, text=True, timeout=500, check=False
+        program(folder), cwd=REPO, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout, done.stderr

@@ -153,7 +153,7 @@ def test_rows_do_not_depend_on_the_batch(file, frames, batch_size):
         predicted(file, frames), predicted(file, frames, batch_size=batch_size), strict=True
     ):
         assert list(one.masks) == list(two.masks)
-        np.testing.assert_allclose(one.class_scores, two.class_scores, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one.class_scores, two.class_scores, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(one.boxes, two.boxes, atol=1e-3)
 
 

@@ -21,7 +21,6 @@ from vis_core.models.idol.attention import Size
 from vis_core.models.idol.files import from_weights
 from vis_core.models.idol.pictures import full_masks, input_size, resized
 from vis_core.models.idol.selection import select_queries
-from vis_core.models.place import place
 from vis_core.models.weights import read_weights
 from vis_core.shipped import file_of
 from vis_core.systems.idol.config import IdolPredictConfig
@@ -58,7 +57,7 @@ class IdolPredictor:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         path = file_of(config.weights)
         self._network, settings = from_weights(read_weights(path), path)
-        place(self._network, self._device)
+        self._network.to(self._device)
         self._short_side = config.short_side_px or settings.short_side_px
         self._long_edge = config.long_edge_cap or settings.long_edge_cap
         logger.info(
