@@ -1,8 +1,9 @@
 """Weights that come with the package: a training's, halved, with a card of what was measured here.
 
-    python -m tests.bench.ship SYSTEM RUN [RUN …] [--clips 20] [--note TEXT]
+    python -m tests.bench.ship SYSTEM [RUN …] [--clips 20] [--note TEXT]
 
-RUN are the folders of the training's stages in their order; the weights are the last one's. Figures
+RUN are the folders of the training's stages in their order; the weights are the last one's. Without
+them, the weights that are there are measured again, and their rows of the card are printed. Figures
 are of clips of 360 x 640 that neither training nor any choice has seen (seeds from 2,000,000).
 """
 
@@ -44,11 +45,15 @@ _FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR10")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("system")
-    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--clips", type=int, default=20, help="of each preset")
     parser.add_argument("--note", help="what else is to be said of the stages")
     arguments = parser.parse_args()
     path = FOLDER / f"{arguments.system}.safetensors"
+    if not arguments.runs:
+        for preset in PRESETS:
+            print("\n".join(_scores(arguments.system, preset, arguments.clips)))
+        return
     _halve(arguments.runs[-1] / "weights" / "last.safetensors", path)
     rows = [row for preset in PRESETS for row in _scores(arguments.system, preset, arguments.clips)]
     card = _card(arguments.system, path, arguments.runs, rows, arguments.clips)
