@@ -120,7 +120,7 @@ def test_each_data_set_has_epochs_of_its_own():
     assert len(draws) == 14 + 50 + 3
 
 
-@pytest.mark.parametrize("others", ["near", "any", "next", "shared_classes"])
+@pytest.mark.parametrize("others", ["near", "any", "next", "shared_classes", "same"])
 def test_only_annotated_frames_are_drawn(others):
     """Frames without complete truth join no clip."""
     data_set = mixed()
@@ -205,6 +205,14 @@ def test_a_video_of_one_frame_repeats_it(others):
     """Pictures make clips of one and the same frame."""
     data_set = DrawnDataSet([plain_video(8, annotated=[5])])
     assert clips(draws_of(data_set, num_frames=2, others=others), 3) == [(0, 5, 5)] * 3
+
+
+def test_the_same_frame_makes_a_clip_alone():
+    """A video then is as many pictures, each of which comes as often as its clip is long."""
+    data_set = mixed()
+    found = clips(draws_of(data_set, num_frames=3, others="same"), 14)
+    expected = [(video, frame, frame, frame) for video, frame in base_frames(data_set)]
+    assert sorted(found) == expected
 
 
 @pytest.mark.parametrize("others", ["near", "any", "next"])

@@ -23,7 +23,7 @@ from vis_core.masks import rle
 
 LabelMap: TypeAlias = Mapping[int, int]  # a data set's labels to positions in a recipe's list
 
-Others: TypeAlias = Literal["near", "any", "next", "shared_classes"]
+Others: TypeAlias = Literal["near", "any", "next", "shared_classes", "same"]
 Order: TypeAlias = Literal["ascending", "base_first"]
 
 _OTHERS, _ORDERS = typing.get_args(Others), typing.get_args(Order)
@@ -38,7 +38,8 @@ class SamplingConfig:
     num_frames: int = 1  # of a clip: 1 for pictures, 2 for pairs
     # Where the other frames come from. `near`: up to `reach` annotated frames from the base frame.
     # `any`: the whole video. `next`: those that follow. `shared_classes`: Propose-Reduce's rule,
-    # frames that show every instance of the classes that both have.
+    # frames that show every instance of the classes that both have. `same`: the base frame again,
+    # as if the video were pictures without identities.
     others: Others = "near"
     reach: int = 10  # too low: nothing moves between frames; too high: nothing is the same
     # `ascending`: by time, as IDOL's pairs. `base_first`: the base frame, then the others.
@@ -171,7 +172,7 @@ class Draws:
         else:
             among = _candidates(config, len(annotated), position)
         if not len(among):
-            others = np.full(wanted, position)  # a video of one frame: the same again
+            others = np.full(wanted, position)  # no other: the same again
         elif config.others == "next":
             others = among[np.minimum(np.arange(wanted), len(among) - 1)]  # the last one again
         else:
@@ -219,6 +220,8 @@ def _candidates(config: SamplingConfig, length: int, position: int) -> IntArray:
     """Positions of annotated frames that may join the one at `position`."""
     if config.others == "next":
         return np.arange(position + 1, length)
+    if config.others == "same":
+        return np.zeros(0, np.int64)
     reach = config.reach if config.others == "near" else length
     low, high = max(0, position - reach), min(length, position + reach + 1)
     among = np.arange(low, high)
