@@ -27,7 +27,7 @@ _FIGURES = ("AP", "AP50", "AP75", "APs", "AR10")
 _FOLLOWED = ("HOTA", "AssA", "IDSW")
 
 
-def tables(num_videos: int = 8) -> list[Table]:
+def tables(num_videos: int = 24) -> list[Table]:
     scales = _head("clips", "short side", *_FIGURES, "result lines")
     networks = _head("clips", "network", *_FIGURES, "result lines")
     presets = _head("clips", "linker", "AP", *_FOLLOWED, "result lines")
