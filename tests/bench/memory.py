@@ -60,12 +60,12 @@ def peak_pss(clips: Path, out: Path, instances: int) -> tuple[int, float]:
     return peak, time.perf_counter() - started
 
 
-def peak_pss_of(running: subprocess.Popen[bytes]) -> int:
+def peak_pss_of(running: subprocess.Popen[bytes], every_seconds: float = 0.05) -> int:
     """Peak over all processes of a program together, in bytes, once it has ended well."""
     root, peak = psutil.Process(running.pid), 0
     while running.poll() is None:
         peak = max(peak, _pss(root))
-        time.sleep(0.05)
+        time.sleep(every_seconds)
     if running.returncode != 0:
         raise SystemExit(f"the run ended with code {running.returncode}")
     return peak

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.support.golden_networks import read_network, shapes_of
+from tests.support.memories import grown
 from vis_core.models.seq_mask_rcnn import RELEASED, SeqMaskRcnn, SeqMaskRcnnConfig, rois
 from vis_core.models.seq_mask_rcnn.aggregate import aggregate, aggregate_logits
 from vis_core.models.seq_mask_rcnn.anchors import base_anchors, grid_anchors
@@ -14,6 +15,7 @@ from vis_core.models.seq_mask_rcnn.detect import DetectConfig, Detections
 from vis_core.models.seq_mask_rcnn.files import DEAD, live_tensors, load_release
 from vis_core.models.seq_mask_rcnn.heads import MASK_BINS, STDS
 from vis_core.models.seq_mask_rcnn.losses import soft_iou_losses
+from vis_core.models.seq_mask_rcnn.memory import Growing
 from vis_core.models.seq_mask_rcnn.rpn import ProposalConfig
 from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead
 
@@ -97,12 +99,12 @@ def test_queries_and_what_they_read_are_those_of_the_release(head):
     case, _, (first, second, third), query = head
     case.assert_close(query.key_1KHW, "query.key")
     case.assert_close(query.value_1VHW, "query.value")
-    case.assert_close((first + second + third).read(query.key_1KHW), "read")
+    case.assert_close(grown(first, second, third).read(query.key_1KHW), "read")
 
 
 def test_masks_are_those_of_the_release(head):
     case, network, (first, second, third), query = head
-    soft = network.segment(query, [first + second + third])
+    soft = network.segment(query, [grown(first, second, third)])
     case.assert_close(soft[:, None], "segment_prob")
     case.assert_close(network.segment(query, [first])[:, None], "segment_prob_one_memory")
     case.assert_close(aggregate_logits(soft)[None], "soft_agg_logit")
@@ -179,13 +181,13 @@ def test_detected_masks_are_those_of_the_release(whole):
 def test_propagated_masks_are_those_of_the_release(whole):
     case, network, frames = whole
     masks = case.outputs["det_masks"][:3]
-    memory = network.prop_head.remember(frames[0].levels[0], masks)
+    growing = Growing(network.prop_head.remember(frames[0].levels[0], masks), len(frames))
     for t, features in enumerate(frames):
-        soft = network.prop_head.segment(network.query(features), [memory])
+        soft = network.prop_head.segment(network.query(features), [growing.memory])
         shared_out, rounding = aggregate(soft), effect_of_rounding(soft)
         case.assert_close(shared_out, f"prop_prob_{t}", slack=rounding)
         if t:
-            memory += network.prop_head.remember(features.levels[0], shared_out)
+            growing.add(network.prop_head.remember(features.levels[0], shared_out))
 
 
 def effect_of_rounding(soft_OHW):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from vis_core.models.seq_mask_rcnn.aggregate import aggregate
@@ -15,14 +16,19 @@ from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead
 class PlainMemory(Memory):
     """Reads by the formula of section 3.3, every similarity held at once."""
 
-    def __add__(self, later: Memory) -> PlainMemory:
-        return plain(super().__add__(later))
-
     def read(self, query_1KHW: Tensor) -> Tensor:
         queries_KQ = query_1KHW[0].flatten(1)
         alike_OMQ = (self.keys_OMK @ queries_KQ) / len(queries_KQ) ** 0.5
         read_OVQ = self.values_OMV.mT @ alike_OMQ.softmax(dim=1)
         return read_OVQ.unflatten(2, query_1KHW.shape[-2:])
+
+
+def joined(first: Memory, later: Memory) -> Memory:
+    """Of the kind of the first."""
+    return type(first)(
+        keys_OMK=torch.cat([first.keys_OMK, later.keys_OMK], dim=1),
+        values_OMV=torch.cat([first.values_OMV, later.values_OMV], dim=1),
+    )
 
 
 def plain(memory: Memory) -> PlainMemory:
@@ -55,5 +61,5 @@ def propagate_plainly(
                 soft = aggregate(head.segment(head.query(*seen), [memory]))
                 found[index, frame] = soft
                 if (frame - start.frame) % step == 0:
-                    memory = memory + head.remember(seen[0], soft)
+                    memory = joined(memory, head.remember(seen[0], soft))
     return found

@@ -11,6 +11,7 @@ from torchvision import ops
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
+from tests.support.memories import grown
 from vis_core.errors import UsageError
 from vis_core.models.seq_mask_rcnn import RELEASED, SeqMaskRcnn, SeqMaskRcnnConfig, rois
 from vis_core.models.seq_mask_rcnn.aggregate import aggregate
@@ -20,7 +21,7 @@ from vis_core.models.seq_mask_rcnn.detect import DetectConfig, choose, paste, su
 from vis_core.models.seq_mask_rcnn.files import load_release
 from vis_core.models.seq_mask_rcnn.inputs import MEAN, InputSize, normalised, padded, resized
 from vis_core.models.seq_mask_rcnn.losses import soft_iou_losses
-from vis_core.models.seq_mask_rcnn.memory import Memory
+from vis_core.models.seq_mask_rcnn.memory import Growing, Memory
 from vis_core.models.seq_mask_rcnn.rpn import ProposalConfig, anchors_of
 from vis_core.models.seq_mask_rcnn.scores import boxes_of_masks, class_scores_of_masks
 from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead, fit_masks
@@ -249,10 +250,22 @@ def memories(number=3, objects=2):
     ]
 
 
+def test_a_memory_grows_and_leaves_its_beginning_alone():
+    first, second, third = memories()
+    one, other = Growing(first, 3), Growing(first, 2)
+    one.add(second)
+    other.add(third)
+    for growing, later in ((one, second), (other, third)):
+        expected = torch.cat([first.keys_OMK, later.keys_OMK], dim=1)
+        assert torch.equal(growing.memory.keys_OMK, expected)
+        expected = torch.cat([first.values_OMV, later.values_OMV], dim=1)
+        assert torch.equal(growing.memory.values_OMV, expected)
+
+
 def test_reading_is_a_mean_weighted_by_likeness():
     first, second, third = memories()
     query = random(1, 4, 3, 5, seed=99) * 6
-    memory = first + second + third
+    memory = grown(first, second, third)
     found = memory.read(query)
     for index in range(2):
         likeness = memory.keys_OMK[index] @ query[0].flatten(1) / math.sqrt(4)
@@ -263,8 +276,8 @@ def test_reading_is_a_mean_weighted_by_likeness():
 def test_the_order_of_memories_does_not_matter():
     first, second, third = memories()
     query = random(1, 4, 3, 5, seed=99)
-    found = (first + second + third).read(query)
-    torch.testing.assert_close((third + first + second).read(query), found)
+    found = grown(first, second, third).read(query)
+    torch.testing.assert_close(grown(third, first, second).read(query), found)
 
 
 def test_memories_are_split_by_objects():
@@ -295,7 +308,7 @@ def test_objects_of_several_memories_are_found_as_each_alone():
     query = head.query(p2, c2, c3)
     short = head.remember(p2, random(2, 64, 64))
     long = head.remember(p2, random(1, 64, 64, seed=1))
-    long = long + long + head.remember(p2, random(1, 64, 64, seed=2))
+    long = grown(long, long, head.remember(p2, random(1, 64, 64, seed=2)))
     together = head.segment(query, [short, long])
     alone = torch.cat([head.segment(query, [memory]) for memory in (short, long)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """Keys and values of every object. Adding a frame gives another memory."""
+    """Keys and values of every object."""
 
     keys_OMK: Tensor
     values_OMV: Tensor
@@ -24,12 +23,6 @@ class Memory:
     def of(cls, keys_OKHW: Tensor, values_OVHW: Tensor) -> Memory:
         """The memory of one frame."""
         return cls(keys_OMK=_places(keys_OKHW), values_OMV=_places(values_OVHW))
-
-    def __add__(self, later: Memory) -> Memory:
-        return Memory(
-            keys_OMK=torch.cat([self.keys_OMK, later.keys_OMK], dim=1),
-            values_OMV=torch.cat([self.values_OMV, later.values_OMV], dim=1),
-        )
 
     def __len__(self) -> int:
         """Number of objects."""
@@ -57,6 +50,35 @@ class Memory:
         return read_O1MV[:, 0].transpose(1, 2).unflatten(2, query_1KHW.shape[-2:])
 
 
+class Growing:
+    """A memory to which frames are added where room was made for them at the start.
+
+    Joining what there is with every new frame would copy all of it each time, and leave holes of
+    every size between what stays.
+    """
+
+    def __init__(self, first: Memory, num_frames: int) -> None:
+        """`first` is copied; it may be the beginning of several."""
+        self._keys_OMK, self._values_OMV = (
+            part.new_empty(part.shape[0], part.shape[1] * num_frames, part.shape[2])
+            for part in (first.keys_OMK, first.values_OMV)
+        )
+        self._end = 0
+        self.add(first)
+
+    def add(self, frame: Memory) -> None:
+        begin, self._end = self._end, self._end + frame.keys_OMK.shape[1]
+        self._keys_OMK[:, begin : self._end] = frame.keys_OMK
+        self._values_OMV[:, begin : self._end] = frame.values_OMV
+
+    @property
+    def memory(self) -> Memory:
+        """What is remembered so far."""
+        return Memory(
+            keys_OMK=self._keys_OMK[:, : self._end], values_OMV=self._values_OMV[:, : self._end]
+        )
+
+
 def _places(grid_OCHW: Tensor) -> Tensor:
-    """(O, H * W, C)"""
-    return grid_OCHW.flatten(2).transpose(1, 2)
+    """(O, H * W, C), place after place: how numbers lie decides how their products are rounded."""
+    return grid_OCHW.flatten(2).transpose(1, 2).contiguous()

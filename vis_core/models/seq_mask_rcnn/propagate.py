@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vis_core.models.seq_mask_rcnn.aggregate import aggregate
 from vis_core.models.seq_mask_rcnn.key_frames import remembered
-from vis_core.models.seq_mask_rcnn.memory import Memory
+from vis_core.models.seq_mask_rcnn.memory import Growing, Memory
 from vis_core.models.seq_mask_rcnn.seq_prop import Query, SeqPropHead
 
 
@@ -81,7 +81,7 @@ def _sweep_up(
     firsts: dict[int, Memory],
 ) -> Iterator[Found]:
     """Fills `firsts`: what each start remembers of its key frame."""
-    memories: dict[int, Memory] = {}
+    memories: dict[int, Growing] = {}
     plans = [remembered(start.frame, range(start.frame, num_frames), step) for start in starts]
     for frame in range(num_frames):
         begin = {i: starts[i].masks_OHW for i in _at(starts, frame)}
@@ -90,7 +90,7 @@ def _sweep_up(
         seen = view(frame)
         new = _remember(head, seen, begin)
         firsts.update(new)
-        memories.update(new)
+        memories.update({i: Growing(new[i], 1 + len(plans[i])) for i in new})
         yield from _visit(head, seen, frame, memories, plans)
 
 
@@ -102,12 +102,12 @@ def _sweep_down(
     step: int,
     firsts: Mapping[int, Memory],
 ) -> Iterator[Found]:
-    memories: dict[int, Memory] = {}
+    memories: dict[int, Growing] = {}
     plans = [remembered(start.frame, range(start.frame, -1, -1), step) for start in starts]
     for frame in range(num_frames - 1, -1, -1):
         if memories:
             yield from _visit(head, view(frame), frame, memories, plans)
-        memories.update({i: firsts[i] for i in _at(starts, frame)})
+        memories.update({i: Growing(firsts[i], 1 + len(plans[i])) for i in _at(starts, frame)})
 
 
 def _at(starts: Sequence[Start], frame: int) -> list[int]:
@@ -119,17 +119,17 @@ def _visit(
     head: SeqPropHead,
     seen: View,
     frame: int,
-    memories: dict[int, Memory],
+    memories: dict[int, Growing],
     plans: Sequence[Sequence[int]],
 ) -> Iterator[Found]:
     """Finds the objects of all memories, and adds to those whose plan has this frame."""
     order = sorted(memories)
-    soft = head.segment(seen.query, [memories[i] for i in order])
-    parts = soft.split([len(memories[i]) for i in order])
+    known = [memories[i].memory for i in order]
+    parts = head.segment(seen.query, known).split([len(memory) for memory in known])
     masks = {i: aggregate(part) for i, part in zip(order, parts, strict=True)}
     due = {i: masks[i] for i in order if frame in plans[i]}
     for i, new in _remember(head, seen, due).items():
-        memories[i] += new
+        memories[i].add(new)
     for i in order:
         yield Found(start=i, frame=frame, masks_OHW=masks[i])
 

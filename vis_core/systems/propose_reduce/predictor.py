@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vis_core.masks import rle
+from vis_core.models.heap import give_back
 from vis_core.models.place import place
 from vis_core.models.seq_mask_rcnn.detect import DetectConfig
 from vis_core.models.seq_mask_rcnn.files import from_weights
@@ -90,6 +91,7 @@ class ProposeReducePredictor:
         if not pictures:
             return
         shown = self._shown(pictures, size)
+        give_back()
         for position, number in enumerate(index):
             yield self._row(window, number, seconds[position], size, shown[position])
 
