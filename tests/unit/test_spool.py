@@ -1,5 +1,7 @@
 """The mask spool: any order in, sorted tracks out, with and without temporary files."""
 
+import tempfile
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -44,6 +46,16 @@ def test_a_track_larger_than_a_batch_of_a_run_comes_whole():
         got = dict(spool.tracks())
     assert [(t, len(table)) for t, table in got.items()] == [(2, 30_000), (4, 10_000)]
     assert np.all(np.diff(got[2]["frame_index"].to_numpy()) > 0)
+
+
+def test_what_waits_in_files_has_no_name(tmp_path, monkeypatch):
+    """A program that is killed leaves nothing behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with MaskSpool(run_bytes=1) as spool:
+        spool.add(rows([1, 1], [0, 1]))
+        spool.add(rows([1, 2], [2, 0]))
+        assert list(tmp_path.iterdir()) == []
+        assert [(t, len(table)) for t, table in spool.tracks()] == [(1, 3), (2, 1)]
 
 
 def test_nothing_in_nothing_out():

@@ -1,15 +1,15 @@
 """Sorts one video's masks by track in bounded memory: frames come in order, tracks leave in order.
 
 Memory is bounded by one run plus the largest single track; more masks than a run holds go to
-sorted temporary files.
+sorted temporary files, which have no name: nothing of them is left, however the program ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -31,7 +31,7 @@ SPOOLED = pa.schema(
 class _Run:
     """A sorted file: where each track's rows begin."""
 
-    path: Path
+    batches: pa.RecordBatchFileReader
     tracks: np.ndarray
     starts: np.ndarray  # one more than tracks
     batch_rows: int
@@ -45,7 +45,7 @@ class MaskSpool:
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
         self._runs: list[_Run] = []
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._files = contextlib.ExitStack()
 
     def __enter__(self) -> MaskSpool:
         return self
@@ -56,8 +56,7 @@ class MaskSpool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        self._files.close()
 
     def add(self, rows: pa.Table) -> None:
         """Takes rows of schema SPOOLED."""
@@ -86,15 +85,14 @@ class MaskSpool:
             return
         rows = _sorted(self._pending)
         self._pending, self._pending_bytes = [], 0
-        if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="reelmask-spool-")
-        path = Path(self._scratch.name) / f"run-{len(self._runs)}"
         batch_rows = max(1, rows.num_rows * _BATCH_BYTES // max(1, rows.nbytes))
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SPOOLED) as writer:
+        file = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - `__exit__`
+        with pa.ipc.new_file(pa.PythonFile(file, "w"), SPOOLED) as writer:
             for start in range(0, rows.num_rows, batch_rows):
                 batch = rows.slice(start, batch_rows).combine_chunks().to_batches()[0]
                 writer.write_batch(batch)
-        self._runs.append(_Run(path, *_boundaries(rows), batch_rows))
+        batches = pa.ipc.open_file(pa.PythonFile(file, "r"))
+        self._runs.append(_Run(batches, *_boundaries(rows), batch_rows))
 
 
 def _sorted(tables: list[pa.Table]) -> pa.Table:
@@ -113,8 +111,6 @@ def _read(run: _Run, track: int) -> pa.Table | None:
     if position == len(run.tracks) or run.tracks[position] != track:
         return None
     start, stop = int(run.starts[position]), int(run.starts[position + 1])
-    with pa.OSFile(str(run.path), "rb") as file:
-        reader = pa.ipc.open_file(file)
-        first = start // run.batch_rows
-        batches = [reader.get_batch(i) for i in range(first, (stop - 1) // run.batch_rows + 1)]
+    first, last = start // run.batch_rows, (stop - 1) // run.batch_rows
+    batches = [run.batches.get_batch(i) for i in range(first, last + 1)]
     return pa.Table.from_batches(batches).slice(start - first * run.batch_rows, stop - start)
