@@ -12,6 +12,7 @@ from tests.support.fakes import fake_video
 from vis_core.errors import UsageError
 from vis_core.models.about import About
 from vis_core.models.seq_mask_rcnn import SeqMaskRcnn, SeqMaskRcnnConfig, files
+from vis_core.models.seq_mask_rcnn.inputs import normalised
 from vis_core.models.seq_mask_rcnn.window_frames import WindowFrames
 from vis_core.models.weights import to_bytes
 from vis_core.systems.propose_reduce import PROPOSE_REDUCE, ProposeReducePredictConfig
@@ -123,6 +124,27 @@ def test_features_are_computed_again_only_where_they_do_not_fit():
             down = [seen[frame].query.key_1KHW for frame in range(5, -1, -1)]
         assert all(torch.equal(a, b) for a, b in zip(up, down[::-1], strict=True))
         assert seen.computed == computed - (2 if budget == 0 else 0)  # the turn is still there
+
+
+@pytest.mark.parametrize("kind", [torch.contiguous_format, torch.channels_last])
+@torch.inference_mode()
+def test_what_is_kept_of_a_batch_is_what_the_network_found_and_lies_in_one_piece(kind):
+    frames, found_by = list(pictures(5, (36, 64))), network().to(memory_format=kind)
+    seen = WindowFrames(found_by, frames, 3, 1 << 30)
+    for first, stop in ((0, 3), (3, 5)):
+        images = torch.stack([normalised(frame) for frame in frames[first:stop]])
+        features = found_by.features(images)
+        expected = [*features.levels, features.c2_BCHW, features.c3_BCHW]
+        expected.append(found_by.query(features).value_1VHW)
+        pieces = set()
+        for at in range(first, stop):
+            of_frame, query = seen[at]
+            found = [*of_frame.levels, of_frame.c2_BCHW, of_frame.c3_BCHW, query.value_1VHW]
+            for mine, theirs in zip(found, expected, strict=True):
+                assert torch.equal(mine, theirs[at - first : at - first + 1])
+                assert mine.stride() == torch.empty_like(theirs).stride()
+                pieces.add(mine.untyped_storage().data_ptr())
+        assert len(pieces) == 1
 
 
 def test_one_frame_is_a_window(weights):

@@ -22,6 +22,8 @@ from vis_core.models.seq_mask_rcnn.inputs import normalised
 from vis_core.models.seq_mask_rcnn.network import Features, SeqMaskRcnn
 from vis_core.models.seq_mask_rcnn.seq_prop import Query
 
+_ALIGNED = 64  # bytes
+
 
 class Seen(NamedTuple):
     """What all key frames share of one frame."""
@@ -62,8 +64,8 @@ class WindowFrames:
         self.computed += len(pictures)
         images = torch.stack([normalised(picture) for picture in pictures])
         features = self._network.features(images.to(self._device))
-        query = self._network.query(features)
-        return [_kept_part(Seen(features, query), i) for i in range(len(pictures))]
+        seen = _in_one_piece(Seen(features, self._network.query(features)))
+        return [_kept_part(seen, i) for i in range(len(pictures))]
 
     def _forget(self, latest: int) -> None:
         """What was not used for longest goes first; the latest stays, however large."""
@@ -91,6 +93,23 @@ def _rebuilt(tensors: Sequence[Tensor]) -> Seen:
 
 def _bytes(seen: Seen) -> int:
     return sum(tensor.nbytes for tensor in _tensors(seen))
+
+
+def _in_one_piece(seen: Seen) -> Seen:
+    """On the host: else what is kept lies between what comes and goes, and leaves holes there."""
+    tensors = list(_tensors(seen))
+    if tensors[0].device.type != "cpu":
+        return seen
+    sizes = [-(-tensor.nbytes // _ALIGNED) * _ALIGNED for tensor in tensors]
+    pieces = torch.empty(sum(sizes), dtype=torch.uint8).split(sizes)
+    return _rebuilt([_copied(*pair) for pair in zip(tensors, pieces, strict=True)])
+
+
+def _copied(tensor: Tensor, piece: Tensor) -> Tensor:
+    """Into a piece of memory, in the same layout."""
+    strides = torch.empty_like(tensor, device="meta").stride()
+    numbers = piece[: tensor.nbytes].view(tensor.dtype)
+    return numbers.as_strided(tensor.shape, strides).copy_(tensor)
 
 
 def _kept_part(seen: Seen, image: int) -> Seen:
