@@ -249,6 +249,11 @@ def _long_video(found: dict[str, Any]) -> Iterator[Row]:
         f"{found['same_id']} keep their id, {found['switched']} change it,"
         f" {found['without_a_track']} have no track on one side or on both",
     )
+    if "objects_within" in found:
+        yield (
+            f"… {found['objects_within']} objects over as many frames in the middle of windows",
+            f"{found['same_id_within']} keep their id, {found['switched_within']} change it",
+        )
 
 
 def _ratio(row: dict[str, Any]) -> str:
