@@ -23,6 +23,7 @@ from vis_core.job import Job
 from vis_core.progress import Progress, Silence
 from vis_core.stages.predict import UnitFailed
 from vis_core.stages.run import Run, RunReport, open_run
+from vis_core.store import in_flight
 from vis_core.store.segments import Receipt, Unit, receipt_from_json
 from vis_core.video.reader import probing
 
@@ -102,7 +103,11 @@ class _Prediction:
                 run.tell(self._progress)
                 if watch.is_lost():
                     logger.warning("a node is gone and was not replaced: planning again without it")
-                    return
+                    break
+            else:
+                return
+        # Of the lost node's units, and of those that ended with the wave, nobody will tell.
+        run.lost(in_flight.everything(run.store.folder))
 
     def _take(self, unit: Unit, row: dict[str, Any]) -> None:
         if row["again"]:

@@ -55,13 +55,14 @@ def check(corpus, out, *, lost_units):
 )
 def test_a_node_dies(corpus, tmp_path, replaced):
     """Its worker goes to another node; nobody blames the video it was at."""
-    out = tmp_path / "out"
+    out, hold = tmp_path / "out", tmp_path / "hold"
+    words = ("--set", f"hold={hold}", *SETTINGS)
     with (
         cluster_of(3) as cluster,
-        waiting_run(corpus / "clips", out, "--address", cluster.address, *SETTINGS) as run,
+        waiting_run(corpus / "clips", out, "--address", cluster.address, *words) as run,
     ):
         wait_for_parts(run, out, 6)
-        kill_busy_node(cluster, out)
+        kill_busy_node(cluster, run, hold)
         if replaced:
             cluster.add_node(num_cpus=1)
         _, errors = run.communicate(timeout=200)
@@ -73,18 +74,19 @@ def test_a_node_dies(corpus, tmp_path, replaced):
 @pytest.mark.chaos
 def test_a_node_with_an_accelerator_dies_and_is_not_replaced(corpus, tmp_path):
     """Its worker fits nowhere else: what it held goes to the others, after some patience."""
-    out = tmp_path / "out"
-    words = ("--set", "replacement_seconds=5", *SETTINGS)
+    out, hold = tmp_path / "out", tmp_path / "hold"
+    words = ("--set", "replacement_seconds=5", "--set", f"hold={hold}", *SETTINGS)
     with (
         cluster_of(3, num_gpus=1, num_cpus=2) as cluster,
         waiting_run(corpus / "clips", out, "--address", cluster.address, *words) as run,
     ):
         wait_for_parts(run, out, 6)
-        kill_busy_node(cluster, out)
+        kill_busy_node(cluster, run, hold)
         _, errors = run.communicate(timeout=200)
         assert run.returncode == 0, errors
     assert "planned" not in errors
-    check(corpus, out, lost_units=2)
+    record = check(corpus, out, lost_units=2)
+    assert record["frames_recomputed"] > 0
 
 
 PLACES = ["set_up", "before_write@2", "after_frame@30", "write_rows@3", "after_segment@2"]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import psutil
+from ray._private.node import Node
 from ray.cluster_utils import Cluster
-
-from vis_core.store.in_flight import IN_FLIGHT
 
 REPO = Path(__file__).parents[2]
 
@@ -38,15 +39,26 @@ def cluster_of(num_nodes: int, *, failpoints: str = "", once: str = "", **resour
             cluster.shutdown()
 
 
-def kill_busy_node(cluster: Cluster, out: Path) -> None:
-    """SIGKILL of the raylet of a node that computes, as when a spot machine goes.
+def raylet_pid(node: Node) -> int:
+    return int(node.all_processes["raylet"][0].process.pid)
 
-    Ray may have put all workers on the other nodes; killing an empty one would prove nothing.
+
+def kill_busy_node(cluster: Cluster, run: subprocess.Popen[str], hold: Path) -> None:
+    """SIGKILL of the raylet of a node in the middle of a unit, as when a spot machine goes.
+
+    The wait model stands still meanwhile: a worker between two units, or one that ends its unit
+    before it dies, would lose nothing, and prove nothing.
     """
-    notes = [json.loads(path.read_text()) for path in sorted(out.glob(f"{IN_FLIGHT}/*.json"))]
-    busy = {note["node"] for note in notes}
-    node = next(node for node in cluster.worker_nodes if node.node_id in busy)
+    hold.mkdir()
+    while not (standing := [int(path.name) for path in hold.iterdir()]):
+        assert run.poll() is None, "it ended before its node was killed"
+        time.sleep(0.05)
+    worker = psutil.Process(standing[0])
+    raylets = {parent.pid for parent in worker.parents()}
+    node = next(node for node in cluster.worker_nodes if raylet_pid(node) in raylets)
     cluster.remove_node(node, allow_graceful=False)
+    worker.wait(60)
+    shutil.rmtree(hold.rename(hold.with_name("let go")))  # at once: workers write into it
 
 
 @contextlib.contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from vis_core.system import System
 from vis_core.systems.oracle import ORACLE
@@ -21,6 +24,8 @@ class WaitConfig:
     ms: float = dataclasses.field(default=4.0, metadata={"execution_only": True})
     objects: int = 3
     fault: str = ""  # video on whose first frame the device fails
+    # While this folder exists frames wait, and say so in it: a file named after the process.
+    hold: str = dataclasses.field(default="", metadata={"execution_only": True})
 
 
 class WaitPredictor:
@@ -38,7 +43,16 @@ class WaitPredictor:
             if batch.video_id == self._config.fault:
                 raise RuntimeError("CUDA error: device-side assert triggered")
             time.sleep(len(batch) * self._config.ms / 1000)
+            if self._config.hold:
+                _wait_while_held(Path(self._config.hold))
             yield batch
+
+
+def _wait_while_held(hold: Path) -> None:
+    while hold.exists():
+        with contextlib.suppress(FileNotFoundError):  # let go of just now
+            (hold / str(os.getpid())).touch()
+        time.sleep(0.05)
 
 
 WAIT = System(
