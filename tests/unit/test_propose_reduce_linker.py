@@ -458,6 +458,19 @@ def test_of_equal_overlaps_the_better_selected_are_joined():
     assert first[-1] == (1, 9, 1)
 
 
+def test_what_is_half_another_object_does_not_take_the_next_windows_sequence():
+    """It covers the object best where both windows look, but its scores are not the object's."""
+    its_own = Seen(still(range(8), 0, 8), (0.8, 0.1)), Seen(still(range(4, 12), 0, 7), (0.7, 0.1))
+    mixed_before = Seen({**still(range(4), 60), **still(range(4, 8), 0, 7)}, (0.2, 0.3))
+    mixed_after = Seen({**still(range(4, 8), 0, 8), **still(range(8, 12), 60)}, (0.1, 0.4))
+    before, after = {0: its_own[0], 1: mixed_before}, {0: mixed_after, 1: its_own[1]}
+    found = tracks(in_windows(before, after, ranges=[(0, 8), (4, 12)]))
+    assert found == [
+        [(0, t, 0) for t in range(6)] + [(1, t, 1) for t in range(6, 12)],
+        [(0, t, 1) for t in range(6)] + [(1, t, 0) for t in range(6, 12)],
+    ]
+
+
 def test_sequences_that_were_reduced_away_join_nothing():
     near = {0: Seen(still(range(6), 0, 10)), 1: Seen(still(range(6), 0, 9), (0.5,))}
     after = {0: Seen(still(range(4, 10), 0, 9)), 1: Seen(still(range(4, 10), 0, 8), (0.5,))}

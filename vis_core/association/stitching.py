@@ -1,10 +1,13 @@
 """Joins the sequences of overlapping windows to tracks with one mask per frame.
 
 Two sequences of neighbouring windows are one track if they overlap enough on the frames that both
-windows saw, one to one, the largest overlap first. Which frames those are is only known once the
-next window comes: the masks of the latest window are put aside until then. Of two masks of a track
-in one frame the one stays that is farther from the ends of its window, since more was seen around
-it; the earlier window's where that is equal.
+windows saw: one to one, and where several could be, the largest overlap times agreement of class
+scores first. Overlap alone would cross tracks: a sequence that is half one object and half another
+lies on an object like that object's own, for a while, but not with its scores.
+
+Which frames both windows saw is only known once the next one comes: the masks of the latest window
+are put aside until then. Of two masks of a track in one frame the one stays that is farther from
+the ends of its window, since more was seen around it; the earlier window's where that is equal.
 """
 
 from __future__ import annotations
@@ -12,16 +15,20 @@ from __future__ import annotations
 import numpy as np
 
 from vis_core.association.proposals import ProposalWindow, ReducedWindow
+from vis_core.association.propose_reduce import Float32
 from vis_core.association.sequence_iou import OverlapSums
 from vis_core.masks import rle
 from vis_core.types import FramePrediction, IntArray
+
+_TINY = np.float32(1e-12)
 
 
 class Seam:
     """A closed window's sequences against those of the next, on the frames of both."""
 
-    def __init__(self, window: ProposalWindow, place: IntArray) -> None:
-        self._num_kept = int(place.max(initial=-1)) + 1
+    def __init__(self, window: ProposalWindow, place: IntArray, class_scores: Float32) -> None:
+        self._class_scores = class_scores
+        self._num_kept = len(class_scores)
         self._rows = np.frombuffer(window.rows, np.int32)
         places = place[np.frombuffer(window.sequence, np.int32)]
         self._position = np.flatnonzero(places >= 0).astype(np.int32)
@@ -42,21 +49,29 @@ class Seam:
         self._sums.add_areas(others, areas)
         self._sums.add_between(self._place[here], masks, others, prediction.masks, size)
 
-    def continued(self, place: IntArray, min_iou: float) -> dict[int, int]:
+    def continued(self, place: IntArray, class_scores: Float32, min_iou: float) -> dict[int, int]:
         """Which sequence of this window each one of the next continues; both by place when kept."""
         self._masks.close()
         overlaps = self._sums.overlaps(self._num_kept + len(place))
         candidates = []
         for earlier in range(self._num_kept):
-            for other, iou in zip(*overlaps.of(earlier), strict=True):
-                later = int(place[other - self._num_kept])
-                if iou >= min_iou and later >= 0:
-                    candidates.append((-iou, earlier, later))
+            others, ious = overlaps.of(earlier)
+            later = place[others - self._num_kept]
+            fits = (later >= 0) & (ious >= min_iou)
+            agreement = _agreement(self._class_scores[earlier], class_scores[later[fits]])
+            weights = ious[fits] * agreement
+            candidates += [(-w, earlier, i) for w, i in zip(weights, later[fits], strict=True)]
         found: dict[int, int] = {}
-        for _, earlier, later in sorted(candidates):
-            if later not in found and earlier not in found.values():
-                found[later] = earlier
+        for _, earlier, after in sorted(candidates):
+            if after not in found and earlier not in found.values():
+                found[int(after)] = earlier
         return found
+
+
+def _agreement(scores_K: Float32, others_NK: Float32) -> Float32:
+    """The share of two vectors of class scores that both have: 1 where they are equal."""
+    common = np.minimum(scores_K, others_NK).sum(axis=1)
+    return common / np.maximum(np.maximum(scores_K, others_NK).sum(axis=1), _TINY)
 
 
 Part = tuple[ReducedWindow, int]  # a window and one of its sequences

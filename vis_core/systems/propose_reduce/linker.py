@@ -99,10 +99,12 @@ class ProposeReduceLinker:
         )
         self._windows.append(window)
         self._continued.append(
-            self._seam.continued(place, self._config.stitch) if self._seam else {}
+            self._seam.continued(place, window.class_scores, self._config.stitch)
+            if self._seam
+            else {}
         )
         if more:
-            self._seam = Seam(self._open, place)
+            self._seam = Seam(self._open, place, window.class_scores)
         else:
             self._open.masks.close()
         self._open = None
