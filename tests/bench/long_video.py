@@ -1,6 +1,6 @@
 """propose_reduce on one video of 5,000 frames: memory, and identities across the seams of windows.
 
-    python -m tests.bench.long_video [--frames 5000]
+    python -m tests.bench.long_video [--frames 5000] [--keep FOLDER]
 
 The video is a synthetic clip played forwards and backwards again and again, so that its truth is
 known and nothing is ever cut. Memory is that of all processes (PSS), beside a video of one and a
@@ -10,17 +10,18 @@ half windows; what may come on top is what docs/architecture.md allows a linker 
 from __future__ import annotations
 
 import argparse
-import itertools
+import contextlib
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tests.bench.memory import bound_bytes, peak_pss_of
-from tests.support.identity import followed
+from tests.support.identity import Passage, followed
 from tests.support.results import start
 from vis_core.data.synth import SynthConfig, generate_clip, generate_truth_file
 from vis_core.formats.results import Results
@@ -35,13 +36,13 @@ SIZE = (360, 640)  # that of the shipped network
 LOOK_SECONDS = 0.25  # reading the memory of all processes takes a while itself
 
 
-def measure(num_frames: int = 5000) -> dict[str, float | int]:
+def measure(num_frames: int = 5000, keep: Path | None = None) -> dict[str, float | int]:
     config = SynthConfig(preset="plain", num_frames=72, height=SIZE[0], width=SIZE[1])
     frames = generate_clip(config, SEED).frames
     spec = window(ProposeReducePredictConfig())
     assert spec.num_frames is not None
-    with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
+    with contextlib.ExitStack() as stack:
+        root = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         truth_file = root / "truth.json"
         truth_file.write_text(json.dumps(generate_truth_file(config, SEED, 1)))
         file = TruthFile(str(truth_file))
@@ -59,15 +60,11 @@ def measure(num_frames: int = 5000) -> dict[str, float | int]:
         found = Results(str(root / "of-long")).tracks_of("clip")
         assert found is not None
     ranges = window_ranges(num_frames, spec)
-    seams = [(after[0] - 1, before[1]) for before, after in itertools.pairwise(ranges)]
-    there = {frame: _there_and_back(frame, len(frames)) for frame in range(num_frames)}
-    at_seams = followed(truth, found, seams, there)
-    # As many frames where nothing is joined: how often the network itself changes its mind.
-    length = spec.overlap + 1
-    middles = [
-        ((first + stop - length) // 2, (first + stop + length) // 2) for first, stop in ranges
-    ]
-    within = followed(truth, found, middles, there)
+    seams, middles = _seams(ranges), _middles(ranges, spec.overlap)
+    at_seams, within = (
+        followed(truth, found, passages, lambda frame: _there_and_back(frame, len(frames)))
+        for passages in (seams, middles)
+    )
     instances = int(np.ceil(len(found.masks) / num_frames))
     added, bound = peaks["long"] - peaks["short"], bound_bytes(num_frames, instances)
     figures: dict[str, float | int] = {
@@ -93,6 +90,32 @@ def measure(num_frames: int = 5000) -> dict[str, float | int]:
     return figures
 
 
+def _seams(ranges: Sequence[tuple[int, int]]) -> list[Passage]:
+    """What one window saw alone, what it shares with the next, what that one saw alone."""
+    alone = _seen_once(ranges)
+    return [
+        (alone[i], range(ranges[i + 1][0], ranges[i][1]), alone[i + 1])
+        for i in range(len(ranges) - 1)
+    ]
+
+
+def _middles(ranges: Sequence[tuple[int, int]], length: int) -> list[Passage]:
+    """As many frames amid what a window saw alone, and those around them: nothing is joined."""
+    found: list[Passage] = []
+    for frames in _seen_once(ranges):
+        first = frames.start + (len(frames) - length) // 2
+        middle = range(first, first + length)
+        found.append((range(frames.start, first), middle, range(middle.stop, frames.stop)))
+    return found
+
+
+def _seen_once(ranges: Sequence[tuple[int, int]]) -> list[range]:
+    """The frames of each window that no other saw."""
+    firsts = [ranges[0][0], *(stop for _, stop in ranges[:-1])]
+    stops = [*(start for start, _ in ranges[1:]), ranges[-1][1]]
+    return [range(*ends) for ends in zip(firsts, stops, strict=True)]
+
+
 def _there_and_back(frame: int, length: int) -> int:
     """0, 1, …, length - 1, length - 2, …, 1, 0, 1, …"""
     position = frame % (2 * length - 2)
@@ -108,4 +131,6 @@ def _write(path: Path, frames: np.ndarray, length: int, fps: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=5000)
-    json.dump(measure(parser.parse_args().frames), sys.stdout, indent=2)
+    parser.add_argument("--keep", type=Path, help="an empty folder for the videos and results")
+    given = parser.parse_args()
+    json.dump(measure(given.frames, given.keep), sys.stdout, indent=2)

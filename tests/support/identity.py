@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,42 +13,71 @@ from vis_core.masks import rle
 from vis_core.types import FramePrediction
 
 _LEAST_IOU = 0.5
+_Masks = Sequence[tuple[int, bytes]]  # (position of the track, mask)
 
 
 class Followed(NamedTuple):
-    """Objects seen at both ends of a stretch, by what became of their ids."""
+    """Objects by what became of their ids from one stretch of frames to another."""
 
     same: int
     switched: int
-    lost: int  # without a track at one end or at both
+    lost: int  # without a track in one of the stretches
+
+
+# Frames before something, frames it happens in, frames after it.
+Passage = tuple[Iterable[int], Iterable[int], Iterable[int]]
 
 
 def followed(
     truth: VideoTracks,
     found: VideoTracks,
-    stretches: Iterable[tuple[int, int]],
-    frame_of_truth: Mapping[int, int] | None = None,
+    passages: Iterable[Passage],
+    frame_of_truth: Callable[[int], int] = lambda frame: frame,
 ) -> Followed:
-    """Whether an object has one id before and after; `frame_of_truth` where a truth is repeated."""
+    """Whether objects that show in all three parts of a passage have one id before and after.
+
+    Whose id: over a stretch, not in a frame, where two tracks may lie on one object alike.
+    `frame_of_truth` where a truth is repeated.
+    """
     objects, tracks = _by_frame(truth), _by_frame(found)
-    size, same, switched, lost = truth.video.size, 0, 0, 0
-    for stretch in stretches:
-        ids: list[dict[int, int]] = []
-        present: list[set[int]] = []
-        for frame in stretch:
-            there = frame if frame_of_truth is None else frame_of_truth[frame]
-            mine, theirs = objects[there], tracks[frame]
-            present.append({owner for owner, _ in mine})
-            ids.append(_matched(mine, theirs, size))
-        for owner in present[0] & present[1]:
-            before, after = ids[0].get(owner), ids[1].get(owner)
-            if before is None or after is None:
-                lost += 1
-            elif before == after:
-                same += 1
+    size = truth.video.size
+
+    def shown(frames: Iterable[int]) -> set[int]:
+        return {owner for frame in frames for owner, _ in objects[frame_of_truth(frame)]}
+
+    def ids(frames: Iterable[int]) -> dict[int, int]:
+        pairs = ((objects[frame_of_truth(frame)], tracks[frame]) for frame in frames)
+        return _best_over(pairs, size)
+
+    counts: collections.Counter[str] = collections.Counter()
+    for before, during, after in passages:
+        earlier, later = ids(before), ids(after)
+        for owner in shown(before) & shown(during) & shown(after):
+            if owner not in earlier or owner not in later:
+                counts["lost"] += 1
             else:
-                switched += 1
-    return Followed(same, switched, lost)
+                counts["same" if earlier[owner] == later[owner] else "switched"] += 1
+    return Followed(counts["same"], counts["switched"], counts["lost"])
+
+
+def _best_over(frames: Iterable[tuple[_Masks, _Masks]], size: rle.Size) -> dict[int, int]:
+    """For each object the track with the largest mean IoU where the object shows, if by half."""
+    num_frames: collections.Counter[int] = collections.Counter()
+    sums: dict[int, collections.Counter[int]] = collections.defaultdict(collections.Counter)
+    for objects, tracks in frames:
+        num_frames.update(owner for owner, _ in objects)
+        if not objects or not tracks:
+            continue
+        iou = rle.iou_matrix([mask for _, mask in objects], [mask for _, mask in tracks], size)
+        for (owner, _), row in zip(objects, iou.tolist(), strict=True):
+            for (track, _), value in zip(tracks, row, strict=True):
+                sums[owner][track] += value
+    best = {owner: max(of_tracks.items(), key=lambda x: x[1]) for owner, of_tracks in sums.items()}
+    return {
+        owner: track
+        for owner, (track, total) in best.items()
+        if total >= _LEAST_IOU * num_frames[owner]
+    }
 
 
 def true_tracks(truth: TruthTracks, rows: Iterable[FramePrediction]) -> VideoTracks:
@@ -82,8 +111,8 @@ def true_tracks(truth: TruthTracks, rows: Iterable[FramePrediction]) -> VideoTra
     )
 
 
-def _by_frame(tracks: VideoTracks) -> Mapping[int, Sequence[tuple[int, bytes]]]:
-    """(position of the track, mask) by frame."""
+def _by_frame(tracks: VideoTracks) -> Mapping[int, _Masks]:
+    """What shows in each frame."""
     found: dict[int, list[tuple[int, bytes]]] = collections.defaultdict(list)
     owners = tracks.owner.tolist()
     for owner, frame, mask in zip(owners, tracks.frame_index.tolist(), tracks.masks, strict=True):
@@ -91,9 +120,7 @@ def _by_frame(tracks: VideoTracks) -> Mapping[int, Sequence[tuple[int, bytes]]]:
     return found
 
 
-def _matched(
-    objects: Sequence[tuple[int, bytes]], found: Sequence[tuple[int, bytes]], size: rle.Size
-) -> dict[int, int]:
+def _matched(objects: _Masks, found: _Masks, size: rle.Size) -> dict[int, int]:
     """For each object what overlaps it most, if by half; the best pairs first, one to one."""
     if not objects or not found:
         return {}
