@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
@@ -124,6 +125,31 @@ def test_features_are_computed_again_only_where_they_do_not_fit():
             down = [seen[frame].query.key_1KHW for frame in range(5, -1, -1)]
         assert all(torch.equal(a, b) for a, b in zip(up, down[::-1], strict=True))
         assert seen.computed == computed - (2 if budget == 0 else 0)  # the turn is still there
+
+
+def bytes_of_tensors():
+    """Of all that are alive, on whatever device."""
+    gc.collect()
+    pieces = {}
+    for thing in gc.get_objects():
+        if issubclass(type(thing), torch.Tensor) and thing.layout == torch.strided:
+            pieces[thing.untyped_storage().data_ptr()] = thing.untyped_storage().nbytes()
+    return sum(pieces.values())
+
+
+def test_a_window_leaves_nothing_behind(weights, monkeypatch):
+    """Else a long video would fill its machine or its device, window by window."""
+    given_back = []
+    place = "vis_core.systems.propose_reduce.predictor.give_back"
+    monkeypatch.setattr(place, lambda: given_back.append(bytes_of_tensors()))
+    predictor = ProposeReducePredictor(
+        ProposeReducePredictConfig(weights=weights, min_score=0.01, batch_size=2)
+    )
+    alone = bytes_of_tensors()
+    for number in range(3):
+        window = ShardWindow(video=fake_video("v", 14), start=0, stop=14, window=number)
+        assert any(map(len, predictor.predict(batches(pictures(7), 3), window)))
+    assert given_back == [alone] * 3
 
 
 @pytest.mark.parametrize("kind", [torch.contiguous_format, torch.channels_last])
