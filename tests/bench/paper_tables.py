@@ -51,7 +51,8 @@ def _page(entries: Mapping[str, Any]) -> str:
         "`python -m tests.bench.paper_tables` makes this page with the small networks that come"
         " with reelmask, on clips that neither training nor any choice has seen (seeds from"
         " 2,000,000). The papers' networks and videos are others: what can be compared is the"
-        " direction.",
+        " direction. What IDOL's pseudo pairs are worth takes trainings, hence a command of its own"
+        " (`python -m tests.bench.pseudo_pairs`): its table is in [training.md](training.md).",
     ]
     for name in SYSTEMS:
         if name not in entries:

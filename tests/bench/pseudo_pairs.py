@@ -4,7 +4,7 @@
     reelmask train docs/jobs/idol_pictures_then_video.yaml
     reelmask train docs/jobs/idol_pseudo_pairs.yaml
     reelmask train docs/jobs/idol_pseudo_pairs_then_video.yaml
-    python -m tests.bench.pseudo_pairs [RUNS] [--clips 12]
+    python -m tests.bench.pseudo_pairs [RUNS] [--clips 48]
 
 Prints a table of clips that no training has seen (seeds from 2,000,000): most of their objects have
 a look-alike of the same category and colours in the clip.
@@ -34,7 +34,7 @@ TRAININGS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="?", type=Path, default=Path("runs"))
-    parser.add_argument("--clips", type=int, default=12, help="of each preset")
+    parser.add_argument("--clips", type=int, default=48, help="of each preset")
     arguments = parser.parse_args()
     print("| clips | trained on | IDSW | AssA | HOTA | AP |\n|---|---|---|---|---|---|")
     for preset in PRESETS:
