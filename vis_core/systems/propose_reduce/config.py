@@ -56,7 +56,9 @@ class ProposeReducePredictConfig:
     # Longer videos are cut into windows of so many frames, proposed in each on its own, and linked
     # on what they share: short windows propose more often, long ones remember for longer.
     window_frames: int = 72
-    window_overlap: int = 12  # too few join nothing, too many are work done twice
+    # What is out of sight for all of these frames comes back with a new id; many are work done
+    # twice.
+    window_overlap: int = 18
     # Masks are enlarged to the video's size before they are cut at 0.5. Off, as released: after it.
     smooth: bool = False
     # Features kept for the way back; what does not fit is computed again.
