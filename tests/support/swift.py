@@ -31,6 +31,7 @@ PROGRAMS = (
 SERVERS = ("account", "container", "object")
 KEY, SECRET, REGION = "test:tester", "testing", "us-east-1"
 _START_SECONDS = 60.0
+_QUIET_SECONDS = 0.5
 _PIPELINE = "catch_errors proxy-logging cache bulk s3api tempauth slo dlo versioned_writes"
 _FILTERS = {
     "catch_errors": "use = egg:swift#catch_errors",
@@ -71,8 +72,16 @@ class Swift:
         }
 
     def requests(self) -> list[str]:
-        """Lines of the proxy's access log: one for each request so far."""
-        lines = (self.folder / "proxy-server.log").read_text(errors="replace").splitlines()
+        """Lines of the proxy's access log: one for each request so far.
+
+        A line comes after the last byte of its answer: the log is read until nothing is added.
+        """
+        log = self.folder / "proxy-server.log"
+        text, before = log.read_bytes(), None
+        while text != before:
+            time.sleep(_QUIET_SECONDS)
+            text, before = log.read_bytes(), text
+        lines = text.decode(errors="replace").splitlines()
         return [line for line in lines if " HTTP/1.0 " in line and "127.0.0.1" in line]
 
 
