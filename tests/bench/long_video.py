@@ -70,6 +70,7 @@ def measure(num_frames: int = 5000, keep: Path | None = None) -> dict[str, float
     figures: dict[str, float | int] = {
         "frames": num_frames,
         "windows": len(ranges),
+        "shared": spec.overlap,
         "tracks": len(found),
         "peak_mb": round(peaks["long"] / 1e6, 1),
         "above_short_mb": round(added / 1e6, 1),

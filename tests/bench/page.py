@@ -240,20 +240,19 @@ def _idol_forward(found: dict[str, Any]) -> Iterator[Row]:
 def _long_video(found: dict[str, Any]) -> Iterator[Row]:
     yield (
         f"`propose_reduce` on one video of {found['frames']:,} frames in {found['windows']}"
-        " windows, all processes (PSS)",
+        f" windows that share {found['shared']}, all processes (PSS)",
         f"peak {found['peak_mb']} MB, {found['above_short_mb']} MB above a video of one and a half"
         f" windows; bound {found['bound_mb']} MB; {found['seconds']} s",
     )
     yield (
-        f"… {found['objects_at_seams']} objects that are seen on both sides of a seam",
+        f"… {found['objects_at_seams']} objects that show on both sides of a seam and in it",
         f"{found['same_id']} keep their id, {found['switched']} change it,"
         f" {found['without_a_track']} have no track on one side or on both",
     )
-    if "objects_within" in found:
-        yield (
-            f"… {found['objects_within']} objects over as many frames in the middle of windows",
-            f"{found['same_id_within']} keep their id, {found['switched_within']} change it",
-        )
+    yield (
+        f"… {found['objects_within']} objects over as many frames in the middle of windows",
+        f"{found['same_id_within']} keep their id, {found['switched_within']} change it",
+    )
 
 
 def _ratio(row: dict[str, Any]) -> str:
