@@ -33,24 +33,23 @@ from vis_core.windows import window_ranges
 
 SEED = 2_000_000
 SIZE = (360, 640)  # that of the shipped network
+CLIP = SynthConfig(preset="plain", num_frames=72, height=SIZE[0], width=SIZE[1])
 LOOK_SECONDS = 0.25  # reading the memory of all processes takes a while itself
 
 
 def measure(num_frames: int = 5000, keep: Path | None = None) -> dict[str, float | int]:
-    config = SynthConfig(preset="plain", num_frames=72, height=SIZE[0], width=SIZE[1])
-    frames = generate_clip(config, SEED).frames
+    frames = generate_clip(CLIP, SEED).frames
     spec = window(ProposeReducePredictConfig())
-    assert spec.num_frames is not None
     with contextlib.ExitStack() as stack:
         root = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         truth_file = root / "truth.json"
-        truth_file.write_text(json.dumps(generate_truth_file(config, SEED, 1)))
+        truth_file.write_text(json.dumps(generate_truth_file(CLIP, SEED, 1)))
         file = TruthFile(str(truth_file))
         truth = file.video(next(iter(file.videos))).tracks
         peaks, seconds = {}, 0.0
-        for name, length in (("short", spec.num_frames * 3 // 2), ("long", num_frames)):
+        for name, length in (("short", short_frames()), ("long", num_frames)):
             (root / name).mkdir()
-            _write(root / name / "clip.mp4", frames, length, config.fps)
+            write_video(root / name / "clip.mp4", frames, length, CLIP.fps)
             began = time.perf_counter()
             running = start(
                 "label", root / name, "--out", root / f"of-{name}", "--system", "propose_reduce"
@@ -91,6 +90,13 @@ def measure(num_frames: int = 5000, keep: Path | None = None) -> dict[str, float
     return figures
 
 
+def short_frames() -> int:
+    """One and a half windows: what a longer video has, but few times."""
+    frames = window(ProposeReducePredictConfig()).num_frames
+    assert frames is not None
+    return frames * 3 // 2
+
+
 def _seams(ranges: Sequence[tuple[int, int]]) -> list[Passage]:
     """What one window saw alone, what it shares with the next, what that one saw alone."""
     alone = _seen_once(ranges)
@@ -123,7 +129,8 @@ def _there_and_back(frame: int, length: int) -> int:
     return min(position, 2 * length - 2 - position)
 
 
-def _write(path: Path, frames: np.ndarray, length: int, fps: float) -> None:
+def write_video(path: Path, frames: np.ndarray, length: int, fps: float) -> None:
+    """`length` frames: those given, forwards and backwards again and again."""
     with open_video(path, fps=fps, height=SIZE[0], width=SIZE[1]) as video:
         for frame in range(length):
             video.write(frames[_there_and_back(frame, len(frames))])

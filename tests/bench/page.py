@@ -255,6 +255,15 @@ def _long_video(found: dict[str, Any]) -> Iterator[Row]:
     )
 
 
+def _device_memory(found: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        f"`propose_reduce` on that video: what tensors take of a device ({found['device']})",
+        f"at most {found['first_half_mb']} MB in the first half of its windows,"
+        f" {found['second_half_mb']} MB in the second; {found['after_first_mb']} MB after the"
+        f" first window, {found['after_last_mb']} MB after the last",
+    )
+
+
 def _ratio(row: dict[str, Any]) -> str:
     low, high = row["ratio_range"]
     return f"{row['ratio']} ({low} to {high})"
@@ -279,4 +288,5 @@ ROWS = {
     "seq_prop": _seq_prop,
     "idol_forward": _idol_forward,
     "long_video": _long_video,
+    "device_memory": _device_memory,
 }

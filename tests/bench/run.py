@@ -19,6 +19,7 @@ import psutil
 
 from tests.bench import (
     decode,
+    device_memory,
     evaluate,
     idol_forward,
     link_flow_match,
@@ -81,6 +82,7 @@ def _steps() -> dict[str, Callable[[], Any]]:
         "seq_prop": seq_prop.measure,
         "idol_forward": idol_forward.measure,
         "long_video": long_video.measure,
+        "device_memory": device_memory.measure,
     }
     media = decode.shared_media()
     if media is not None:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from tests.support.idol import CATEGORIES, SMALL, random_network, write_weights
+from tests.support.stand_in import on_stand_in
 from vis_core.errors import UsageError
 from vis_core.models import weights
 from vis_core.models.idol import Idol, IdolConfig
@@ -144,6 +145,16 @@ def test_the_best_instance_is_never_left_out(file, frames):
 def test_rows_do_not_depend_on_the_shard(file, frames, shard):
     """Short batches are filled up; not a bit differs."""
     assert_same(predicted(file, frames), predicted(file, frames, shard))
+
+
+def test_rows_are_the_same_on_a_device(file, frames):
+    """And what it held is free again."""
+    here = predicted(file, frames)
+    with on_stand_in() as memory:
+        before = memory.now
+        there = predicted(file, frames)
+        assert memory.most > before == memory.now
+    assert_same(here, there)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

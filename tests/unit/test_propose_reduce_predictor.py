@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.support.fakes import fake_video
+from tests.support.stand_in import MEMORY, on_stand_in, stand_in
 from vis_core.errors import UsageError
 from vis_core.models.about import About
 from vis_core.models.seq_mask_rcnn import SeqMaskRcnn, SeqMaskRcnnConfig, files
@@ -150,6 +151,47 @@ def test_a_window_leaves_nothing_behind(weights, monkeypatch):
         window = ShardWindow(video=fake_video("v", 14), start=0, stop=14, window=number)
         assert any(map(len, predictor.predict(batches(pictures(7), 3), window)))
     assert given_back == [alone] * 3
+
+
+def test_on_a_device_the_rows_are_the_same(weights):
+    """Where objects go through the layers together, and features wait on the host."""
+    here = rows(weights)
+    with on_stand_in() as memory:
+        there = rows(weights)
+        assert memory.most > 0
+    assert content(there) == content(here)
+
+
+def test_memory_of_a_device_follows_the_window(weights):
+    """Every window takes what the first did, and leaves nothing."""
+    took = []
+    with on_stand_in() as memory:
+        before = memory.now
+        predictor = ProposeReducePredictor(
+            ProposeReducePredictConfig(weights=weights, min_score=0.01, batch_size=2)
+        )
+        network_alone = memory.now
+        for number in range(3):
+            memory.forget_most()
+            window = ShardWindow(video=fake_video("v", 14), start=0, stop=14, window=number)
+            assert any(map(len, predictor.predict(batches(pictures(7), 3), window)))
+            took.append(memory.most)
+            assert memory.now == network_alone
+        del predictor
+        assert memory.now == before
+    assert took == [took[0]] * 3 and took[0] > network_alone > before
+
+
+def test_what_is_kept_of_frames_waits_on_the_host():
+    device, frames = stand_in(), list(pictures(6, (36, 64)))
+    on_device = network().to(device)
+    before = MEMORY.now
+    seen = WindowFrames(on_device, frames, 2, 1 << 30)
+    with torch.inference_mode():
+        for frame in range(6):
+            assert seen[frame].query.key_1KHW.device == device
+            assert MEMORY.now == before
+    assert seen.computed == 6
 
 
 @pytest.mark.parametrize("kind", [torch.contiguous_format, torch.channels_last])

@@ -24,7 +24,7 @@ from vis_core.config import as_values
 from vis_core.errors import ReelmaskError
 from vis_core.failpoints import failpoint
 from vis_core.models.about import About
-from vis_core.models.place import place
+from vis_core.models.place import best_device, place
 from vis_core.models.weights import load_into, read_weights, to_bytes
 from vis_core.progress import Progress
 from vis_core.store.folder import open_folder
@@ -37,7 +37,7 @@ from vis_core.training.folder import RECORD, REPORT
 from vis_core.training.groups import freeze, make_optimizer, parameter_groups, set_rates
 from vis_core.training.job import TrainJob
 from vis_core.training.loading import Share, batches, loader_workers
-from vis_core.training.ranks import Ranks, ranks
+from vis_core.training.ranks import ranks
 from vis_core.training.recipe import Batch, LossTerms
 from vis_core.training.record import EVALUATIONS, METRICS, Table, draw_curves
 from vis_core.training.schedule import lr_factor
@@ -71,7 +71,7 @@ class Trainer:
     def __init__(self, job: TrainJob, progress: Progress) -> None:
         self._job, self._progress, self._ranks = job, progress, ranks()
         self._folder = open_folder(job.out)
-        self._device = _device(self._ranks)
+        self._device = best_device(self._ranks.rank)
         self._autocast = _autocast(job, self._device)
         self._data = open_data(job)
         self._key = job.key()
@@ -342,13 +342,6 @@ class Trainer:
 def train_here(job: TrainJob, progress: Progress) -> TrainReport:
     """As one worker of the process group there is, or alone."""
     return Trainer(job, progress).run()
-
-
-def _device(mine: Ranks) -> torch.device:
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    # Workers that see one accelerator each call it 0.
-    return torch.device("cuda", mine.rank % torch.cuda.device_count())
 
 
 def _autocast(job: TrainJob, device: torch.device) -> Any:

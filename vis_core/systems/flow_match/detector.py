@@ -13,6 +13,7 @@ import torch
 from vis_core.flow.dis import DisFlow
 from vis_core.masks import rle
 from vis_core.models import mask_rcnn
+from vis_core.models.place import best_device
 from vis_core.models.weights import read_weights
 from vis_core.systems.flow_match.config import FlowMatchPredictConfig
 from vis_core.systems.flow_match.motion import MotionSettings, Sight, look, step_between
@@ -38,7 +39,7 @@ class DetectorPredictor:
     def __init__(self, config: FlowMatchPredictConfig) -> None:
         cv2.setNumThreads(1)  # one process per core is faster than many threads on small pictures
         assert config.weights is not None, "the config has checked it"
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = best_device()
         logger.info("detector on %s: %s", self._device, config.weights)
         self._network = mask_rcnn.from_weights(
             config.detector.removeprefix("torchvision:"),

@@ -21,6 +21,7 @@ from vis_core.models.idol.attention import Size
 from vis_core.models.idol.files import from_weights
 from vis_core.models.idol.pictures import full_masks, input_size, resized
 from vis_core.models.idol.selection import select_queries
+from vis_core.models.place import best_device
 from vis_core.models.weights import read_weights
 from vis_core.shipped import file_of
 from vis_core.systems.idol.config import IdolPredictConfig
@@ -54,7 +55,7 @@ class IdolPredictor:
 
     def __init__(self, config: IdolPredictConfig) -> None:
         self._config = config
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = best_device()
         path = file_of(config.weights)
         self._network, settings = from_weights(read_weights(path), path)
         self._network.to(self._device)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from vis_core.masks import rle
 from vis_core.models.heap import give_back
-from vis_core.models.place import place
+from vis_core.models.place import best_device, place
 from vis_core.models.seq_mask_rcnn.detect import DetectConfig
 from vis_core.models.seq_mask_rcnn.files import from_weights
 from vis_core.models.seq_mask_rcnn.inputs import InputSize, resized
@@ -53,7 +53,7 @@ class _Shown:
 class ProposeReducePredictor:
     def __init__(self, config: ProposeReducePredictConfig) -> None:
         self._config = config
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = best_device()
         weights = read_weights(config.weights)
         self._network, loaded = from_weights(weights, config.weights, config.network)
         for line in loaded.lines():
