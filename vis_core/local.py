@@ -50,7 +50,7 @@ def _predict(
             runtimes[unit.member] = MemberRuntime.set_up(run.job.member(unit.member))
         begun = InFlight(run_id=run.report.run_id, keys=unit.keys)
         in_flight.note(run.store.folder, "inline", begun)
-        started = time.monotonic()
+        started, shown = time.monotonic(), _Shown(progress)
         try:
             receipt = run_shard(
                 unit,
@@ -60,8 +60,10 @@ def _predict(
                 reader,
                 metadata=run.metadata[unit.member],
                 then=then if then is not None and then.member == unit.member else None,
+                tell=shown.rows,
             )
         except UnitFailed as failure:
+            shown.settle(0)
             run.failed(failure)
             if failure.ends_process:
                 raise ReelmaskError(
@@ -70,10 +72,25 @@ def _predict(
                 ) from failure
         else:
             run.record(receipt, "inline", time.monotonic() - started)
-            progress.advance(sum(segment.num_rows for segment in receipt.segments))
+            shown.settle(sum(segment.num_rows for segment in receipt.segments))
         _link(run, everything=False)
         run.tell(progress)
     progress.end()
+
+
+class _Shown:
+    """The rows of one unit as progress shows them: while they come, then as they are saved."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._rows = progress, 0
+
+    def rows(self, number: int) -> None:
+        self._rows += number
+        self._progress.advance(number)
+
+    def settle(self, saved: int) -> None:
+        """An attempt that failed saved none; of a part that was there already none came."""
+        self._progress.advance(saved - self._rows)
 
 
 def _link(run: Run, *, everything: bool) -> None:

@@ -9,9 +9,10 @@ from tests.support.tiny_net import TINY_NET
 from vis_core.errors import AlignmentError
 from vis_core.job import MemberSpec, make_job
 from vis_core.local import run_inline
+from vis_core.progress import Silence
 
 
-def run(clips, out, system, **options):
+def run(clips, out, system, progress=None, **options):
     job = make_job(
         [str(clips)],
         str(out),
@@ -19,7 +20,7 @@ def run(clips, out, system, **options):
         settings={"shard_frames": 8},
         **options,
     )
-    return run_inline(job)
+    return run_inline(job, progress)
 
 
 def predicting(change):
@@ -97,6 +98,40 @@ def test_a_model_that_raises_on_one_video_loses_only_that(clips, tmp_path):
     assert healed.exit_code == 0 and healed.frames_predicted == 12
     run(clips, tmp_path / "clean", TINY_NET)
     assert result_digest(tmp_path / "out") == result_digest(tmp_path / "clean")
+
+
+class Shown(Silence):
+    """What progress showed of frames, and what was saved then."""
+
+    def __init__(self, out):
+        self.out, self.stage, self.steps, self.unsaved = out, "", [], 0
+
+    def begin(self, stage, total, unit):
+        self.stage = stage
+
+    def advance(self, amount):
+        if self.stage == "predict":
+            self.steps.append(amount)
+            self.unsaved += not list(self.out.glob("frames/part-*"))
+
+
+def test_progress_shows_frames_as_they_come_and_takes_back_what_failed(clips, tmp_path):
+    def raise_after_three(rows, window):
+        for number, row in enumerate(rows):
+            if window.video.video_id == "clip_0002" and number == 3:
+                raise RuntimeError("no kernel for this")
+            yield row
+
+    out = tmp_path / "out"
+    shown = Shown(out)
+    report = run(clips, out, predicting(raise_after_three), progress=shown)
+    assert report.exit_code == 3
+    assert sum(shown.steps) == report.frames_predicted and min(shown.steps) < 0
+    assert shown.unsaved > 1
+
+    again = Shown(out)
+    healed = run(clips, out, TINY_NET, progress=again, retry_quarantined=True)
+    assert sum(again.steps) == healed.frames_predicted > 0 == min(again.steps)
 
 
 def test_a_linker_that_raises_loses_only_that_video(clips, tmp_path):

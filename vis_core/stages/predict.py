@@ -6,7 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -67,10 +67,12 @@ def run_shard(
     *,
     metadata: FileMetadata,
     then: Unit | None = None,
+    tell: Callable[[int], None] = lambda rows: None,
 ) -> Receipt:
     """Computes and commits a unit, or adopts its part if somebody already did.
 
     `then` is the unit after this one: the reader decodes its first frames in the background.
+    `tell` hears of rows as they come, long before they are saved.
     Pure in the sense that matters: called again with the same unit it leads to the same part.
     """
     found = find_part(folder, unit.part)
@@ -91,7 +93,7 @@ def run_shard(
         for segment, request, following in zip(unit.segments, requests, after, strict=True):
             with _failures_are_attempts(unit):
                 stream = reader.read(request, then=following)
-                _predict_segment(unit, segment, runtime, stream, writer)
+                _predict_segment(unit, segment, runtime, stream, writer, tell)
                 totals.add(stream)
         elapsed = time.perf_counter() - started
         return writer.commit(
@@ -172,6 +174,7 @@ def _predict_segment(
     runtime: MemberRuntime,
     stream: FrameStream,
     writer: PartWriter,
+    tell: Callable[[int], None],
 ) -> None:
     window = ShardWindow(
         video=segment.video, start=segment.start, stop=segment.stop, window=segment.window
@@ -180,6 +183,7 @@ def _predict_segment(
     frames = sink.watched()
     for prediction in runtime.predictor.predict(frames, window):
         sink.take(prediction)
+        tell(1)
         failpoint("after_frame")
     for _ in frames:  # a predictor may stop before it has drained the halo
         pass
