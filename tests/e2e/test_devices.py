@@ -25,22 +25,28 @@ from vis_core.training.loop import train_here
 from vis_core.types import FrameBatch, FramePrediction
 from vis_core.windows import ShardWindow
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "flow_match_detector": {},
-    "idol": {
-        "network": {**as_values(SMALL), "short_side_px": 96},
-        "groups": [],
-        "transforms": {"crop": 0.0, "short_side_px": [96], "long_side_px": 160},
-    },
-    "propose_reduce": {
-        "network": {
-            **{"block": "basic", "blocks": [1, 1, 1, 1], "width": 8, "norm": "group"},
-            **{"pyramid": 8, "hidden": 16, "mask_channels": 8, "legacy": False},
-            **{"long_side_px": 96, "short_side_px": 54},
-        },
-        "transforms": {"short_side_px": [54]},
-        "learning": {"detect_in": "both"},
-    },
+_IDOL = {
+    "recipe": "idol",
+    "groups": [],
+    "transforms": {"crop": 0.0, "short_side_px": [96], "long_side_px": 160},
+}
+_IDOL_NETWORK = {**as_values(SMALL), "short_side_px": 96}
+_PROPOSE_REDUCE = {
+    "recipe": "propose_reduce",
+    "transforms": {"short_side_px": [54]},
+    "learning": {"detect_in": "both"},
+}
+_PROPOSE_REDUCE_NETWORK = {
+    **{"block": "basic", "blocks": [1, 1, 1, 1], "width": 8, "norm": "group", "pyramid": 8},
+    **{"hidden": 16, "mask_channels": 8, "long_side_px": 96, "short_side_px": 54},
+}
+JOBS: dict[str, dict[str, Any]] = {
+    "detector": {"recipe": "flow_match_detector"},
+    "idol": {**_IDOL, "network": _IDOL_NETWORK},
+    "idol swin": {**_IDOL, "network": {**_IDOL_NETWORK, "backbone": "swin_micro"}},
+    "idol convnext": {**_IDOL, "network": {**_IDOL_NETWORK, "backbone": "convnext_micro"}},
+    "propose_reduce": {**_PROPOSE_REDUCE, "network": {**_PROPOSE_REDUCE_NETWORK, "legacy": False}},
+    "propose_reduce as released": {**_PROPOSE_REDUCE, "network": _PROPOSE_REDUCE_NETWORK},
 }
 
 
@@ -49,24 +55,24 @@ def clips(tmp_path_factory):
     return write_clips(tmp_path_factory.mktemp("devices") / "clips", 0, 1)
 
 
-def trained(recipe: str, clips: Path, out: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
+def trained(job: str, clips: Path, out: Path) -> tuple[dict[str, float], dict[str, Tensor]]:
     """What one step said, and the weights after it."""
     values = job_values(clips, out, schedule={"steps": 1, "warmup_steps": 0}, loop={"ema": 0.9})
-    values |= {"recipe": recipe, "optimizer": {"kind": "sgd", "lr": 0.1}, **RECIPES[recipe]}
+    values |= {"optimizer": {"kind": "sgd", "lr": 0.1}, **JOBS[job]}
     train_here(make_train_job(values), Silence())
     (said,) = losses(out)
     return said, read_weights(str(out / "weights" / "last.safetensors")).tensors
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_training_on_a_device_is_training(clips, tmp_path, monkeypatch, recipe):
+@pytest.mark.parametrize("job", JOBS)
+def test_training_on_a_device_is_training(clips, tmp_path, monkeypatch, job):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     # torchvision takes this one only where there are many boxes: more on devices than here.
     monkeypatch.setattr(boxes, "_batched_nms_coordinate_trick", boxes._batched_nms_vanilla)
     stand_in()  # torch counts its devices when it first goes backward
-    said, weights = trained(recipe, clips, tmp_path / "here")
+    said, weights = trained(job, clips, tmp_path / "here")
     with on_stand_in() as memory:
-        said_there, weights_there = trained(recipe, clips, tmp_path / "there")
+        said_there, weights_there = trained(job, clips, tmp_path / "there")
         assert memory.most > sum(tensor.nbytes for tensor in weights.values())
     assert said_there == pytest.approx(said, rel=1e-5)
     assert weights.keys() == weights_there.keys()
@@ -76,7 +82,7 @@ def test_training_on_a_device_is_training(clips, tmp_path, monkeypatch, recipe):
 
 def test_a_detector_on_a_device_finds_the_same(clips, tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    trained("flow_match_detector", clips, tmp_path / "run")
+    trained("detector", clips, tmp_path / "run")
     config = FlowMatchPredictConfig(
         detector="torchvision:maskrcnn_small",
         weights=str(tmp_path / "run" / "weights" / "last.safetensors"),

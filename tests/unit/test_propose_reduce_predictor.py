@@ -49,14 +49,16 @@ def network(config=TINY, num_classes=3):
     return found
 
 
+def written(path, config=TINY):
+    settings = dataclasses.asdict(config)
+    about = About(recipe="propose_reduce", settings=settings, categories=list(NAMES))
+    path.write_bytes(to_bytes(network(config), about))
+    return str(path)
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    about = About(
-        recipe="propose_reduce", settings=dataclasses.asdict(TINY), categories=list(NAMES)
-    )
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    path.write_bytes(to_bytes(network(), about))
-    return str(path)
+    return written(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
 def pictures(number, size=(45, 80)):
@@ -153,11 +155,14 @@ def test_a_window_leaves_nothing_behind(weights, monkeypatch):
     assert given_back == [alone] * 3
 
 
-def test_on_a_device_the_rows_are_the_same(weights):
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("settings", [{}, {"preset": "paper", "memory_about": 3, "smooth": True}])
+def test_on_a_device_the_rows_are_the_same(tmp_path, legacy, settings):
     """Where objects go through the layers together, and features wait on the host."""
-    here = rows(weights)
+    file = written(tmp_path / "w.safetensors", dataclasses.replace(TINY, legacy=legacy))
+    here = rows(file, **settings)
     with on_stand_in() as memory:
-        there = rows(weights)
+        there = rows(file, **settings)
         assert memory.most > 0
     assert content(there) == content(here)
 
