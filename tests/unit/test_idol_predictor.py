@@ -9,8 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.support.idol import CATEGORIES, SMALL, random_network, write_weights
-from tests.support.stand_in import on_stand_in
+from tests.support.idol import (
+    CATEGORIES,
+    SIZE,
+    SMALL,
+    assert_same,
+    pictures,
+    predicted,
+    random_network,
+    write_weights,
+)
 from vis_core.errors import UsageError
 from vis_core.models import weights
 from vis_core.models.idol import Idol, IdolConfig
@@ -19,22 +27,6 @@ from vis_core.models.idol.network import sizes_of
 from vis_core.models.idol.pictures import full_masks, input_size, resized
 from vis_core.models.idol.selection import select_queries
 from vis_core.systems.idol import IDOL, IdolPredictConfig
-from vis_core.types import FrameBatch, FramePrediction, VideoInfo
-from vis_core.windows import ShardWindow
-
-SIZE = (90, 160)
-VIDEO = VideoInfo(
-    video_id="v",
-    uri="v.mp4",
-    version="1",
-    bytes=1,
-    height=SIZE[0],
-    width=SIZE[1],
-    num_frames=10,
-    fps=10.0,
-    duration_seconds=1.0,
-    codec="h264",
-)
 
 
 @pytest.fixture(scope="module")
@@ -44,31 +36,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
-    """Ten pictures with large shapes, each unlike the others."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (10, 6, 10, 3), np.uint8)
-    return coarse.repeat(SIZE[0] // 6, 1).repeat(SIZE[1] // 10, 2)
-
-
-def predicted(file, frames, shard: int = 10, **settings) -> list[FramePrediction]:
-    """All rows, with frames handed over in shards of this length."""
-    predictor = IDOL.make_predictor(IdolPredictConfig(weights=str(file), **settings))
-    rows: list[FramePrediction] = []
-    for start in range(0, len(frames), shard):
-        stop = min(start + shard, len(frames))
-        index = np.arange(start, stop)
-        batch = FrameBatch(
-            video_id="v", frame_index=index, pts_seconds=index / 10, frames=frames[start:stop]
-        )
-        rows += predictor.predict(iter([batch]), ShardWindow(video=VIDEO, start=start, stop=stop))
-    return rows
-
-
-def assert_same(first: list[FramePrediction], second: list[FramePrediction]) -> None:
-    for one, two in zip(first, second, strict=True):
-        assert list(one.masks) == list(two.masks)
-        for name in ("scores", "labels", "boxes", "class_scores", "embeddings"):
-            assert np.array_equal(getattr(one, name), getattr(two, name)), name
+    return pictures()
 
 
 # --- sizes ----------------------------------------------------------------------------------------
@@ -145,16 +113,6 @@ def test_the_best_instance_is_never_left_out(file, frames):
 def test_rows_do_not_depend_on_the_shard(file, frames, shard):
     """Short batches are filled up; not a bit differs."""
     assert_same(predicted(file, frames), predicted(file, frames, shard))
-
-
-def test_rows_are_the_same_on_a_device(file, frames):
-    """And what it held is free again."""
-    here = predicted(file, frames)
-    with on_stand_in() as memory:
-        before = memory.now
-        there = predicted(file, frames)
-        assert memory.most > before == memory.now
-    assert_same(here, there)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

@@ -10,90 +10,30 @@ import pytest
 import torch
 
 from tests.support.fakes import fake_video
-from tests.support.stand_in import MEMORY, on_stand_in, stand_in
+from tests.support.propose_reduce import (
+    NAMES,
+    TINY,
+    batches,
+    content,
+    network,
+    pictures,
+    rows,
+    written,
+)
 from vis_core.errors import UsageError
 from vis_core.models.about import About
-from vis_core.models.seq_mask_rcnn import SeqMaskRcnn, SeqMaskRcnnConfig, files
+from vis_core.models.seq_mask_rcnn import files
 from vis_core.models.seq_mask_rcnn.inputs import normalised
 from vis_core.models.seq_mask_rcnn.window_frames import WindowFrames
 from vis_core.models.weights import to_bytes
 from vis_core.systems.propose_reduce import PROPOSE_REDUCE, ProposeReducePredictConfig
 from vis_core.systems.propose_reduce.predictor import ProposeReducePredictor
-from vis_core.types import Category, FrameBatch
 from vis_core.windows import ShardWindow
-
-TINY = SeqMaskRcnnConfig(
-    block="basic",
-    blocks=(1, 1, 1, 1),
-    width=8,
-    norm="group",
-    pyramid=16,
-    hidden=32,
-    mask_channels=8,
-    anchor_scale=2,
-    finest_roi_px=28,
-    legacy=False,
-    long_side_px=64,
-    short_side_px=36,
-)
-NAMES = [Category(label=1, name="cat"), Category(label=2, name="dog")]
-
-
-def network(config=TINY, num_classes=3):
-    """Random weights that find something in every frame."""
-    torch.manual_seed(4)
-    found = SeqMaskRcnn(config, num_classes).eval()
-    for part in (found.mask_head, found.prop_head):
-        for parameter in part.parameters():
-            torch.nn.init.normal_(parameter, std=(2 / parameter[0].numel()) ** 0.5)
-    return found
-
-
-def written(path, config=TINY):
-    settings = dataclasses.asdict(config)
-    about = About(recipe="propose_reduce", settings=settings, categories=list(NAMES))
-    path.write_bytes(to_bytes(network(config), about))
-    return str(path)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     return written(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
-
-
-def pictures(number, size=(45, 80)):
-    random = np.random.default_rng(0)
-    frames = np.full((number, *size, 3), 40, np.uint8)
-    for t in range(number):
-        frames[t, 10:30, 5 + 2 * t : 30 + 2 * t] = random.integers(150, 255, 3)
-    return frames
-
-
-def batches(frames, size):
-    for start in range(0, len(frames), size):
-        index = np.arange(start, min(start + size, len(frames)))
-        yield FrameBatch(
-            video_id="v",
-            frame_index=2 * index,
-            pts_seconds=index / 10,
-            frames=frames[index],
-        )
-
-
-def rows(weights, number=7, batch=3, **settings):
-    predictor = ProposeReducePredictor(
-        ProposeReducePredictConfig(weights=weights, **{"min_score": 0.01, **settings})
-    )
-    frames = pictures(number)
-    window = ShardWindow(video=fake_video("v", 2 * number), start=0, stop=2 * number, window=3)
-    return list(predictor.predict(batches(frames, batch), window))
-
-
-def content(found):
-    return [
-        (row.frame_index, row.window, row.proposals.tolist(), row.masks, row.class_scores.tolist())
-        for row in found
-    ]
 
 
 def test_every_frame_has_a_row_and_every_sequence_one_mask(weights):
@@ -153,50 +93,6 @@ def test_a_window_leaves_nothing_behind(weights, monkeypatch):
         window = ShardWindow(video=fake_video("v", 14), start=0, stop=14, window=number)
         assert any(map(len, predictor.predict(batches(pictures(7), 3), window)))
     assert given_back == [alone] * 3
-
-
-@pytest.mark.parametrize("legacy", [True, False])
-@pytest.mark.parametrize("settings", [{}, {"preset": "paper", "memory_about": 3, "smooth": True}])
-def test_on_a_device_the_rows_are_the_same(tmp_path, legacy, settings):
-    """Where objects go through the layers together, and features wait on the host."""
-    file = written(tmp_path / "w.safetensors", dataclasses.replace(TINY, legacy=legacy))
-    here = rows(file, **settings)
-    with on_stand_in() as memory:
-        there = rows(file, **settings)
-        assert memory.most > 0
-    assert content(there) == content(here)
-
-
-def test_memory_of_a_device_follows_the_window(weights):
-    """Every window takes what the first did, and leaves nothing."""
-    took = []
-    with on_stand_in() as memory:
-        before = memory.now
-        predictor = ProposeReducePredictor(
-            ProposeReducePredictConfig(weights=weights, min_score=0.01, batch_size=2)
-        )
-        network_alone = memory.now
-        for number in range(3):
-            memory.forget_most()
-            window = ShardWindow(video=fake_video("v", 14), start=0, stop=14, window=number)
-            assert any(map(len, predictor.predict(batches(pictures(7), 3), window)))
-            took.append(memory.most)
-            assert memory.now == network_alone
-        del predictor
-        assert memory.now == before
-    assert took == [took[0]] * 3 and took[0] > network_alone > before
-
-
-def test_what_is_kept_of_frames_waits_on_the_host():
-    device, frames = stand_in(), list(pictures(6, (36, 64)))
-    on_device = network().to(device)
-    before = MEMORY.now
-    seen = WindowFrames(on_device, frames, 2, 1 << 30)
-    with torch.inference_mode():
-        for frame in range(6):
-            assert seen[frame].query.key_1KHW.device == device
-            assert MEMORY.now == before
-    assert seen.computed == 6
 
 
 @pytest.mark.parametrize("kind", [torch.contiguous_format, torch.channels_last])
