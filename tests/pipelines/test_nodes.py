@@ -91,7 +91,7 @@ def test_a_node_with_an_accelerator_dies_and_is_not_replaced(corpus, tmp_path):
 
 PLACES = ["set_up", "before_write@2", "after_frame@30", "write_rows@3", "after_segment@2"]
 PLACES += ["after_write@2", "before_publish@3", "after_publish@2", "after_commit@2", "replace@2"]
-QUICK = ("after_frame@30", "after_write@2", "after_commit@2")
+QUICK = ("after_frame@30", "after_commit@2")
 
 
 @pytest.mark.parametrize(

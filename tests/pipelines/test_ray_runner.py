@@ -38,8 +38,14 @@ def inline(clips, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("actors", [1, 2, 4])
-@pytest.mark.parametrize("shard", [7, 32, 100_000])
+QUICK = ((7, 2), (32, 4), (100_000, 1))
+LONG = [pair for pair in itertools.product((7, 32, 100_000), (1, 2, 4)) if pair not in QUICK]
+MATRIX = pytest.mark.parametrize(
+    ("shard", "actors"), [*QUICK, *(pytest.param(*pair, marks=pytest.mark.chaos) for pair in LONG)]
+)
+
+
+@MATRIX
 def test_the_oracle_gives_the_same_rows(clips, inline, tmp_path, shard, actors):
     from pipelines.label import run_ray
 
@@ -50,13 +56,7 @@ def test_the_oracle_gives_the_same_rows(clips, inline, tmp_path, shard, actors):
     assert result_digest(tmp_path / "out") == result_digest(inline / "oracle")
 
 
-QUICK = ((7, 2), (32, 4), (100_000, 1))
-LONG = [pair for pair in itertools.product((7, 32, 100_000), (1, 2, 4)) if pair not in QUICK]
-
-
-@pytest.mark.parametrize(
-    ("shard", "actors"), [*QUICK, *(pytest.param(*pair, marks=pytest.mark.chaos) for pair in LONG)]
-)
+@MATRIX
 def test_a_real_network_gives_the_same_rows(clips, inline, tmp_path, shard, actors):
     from pipelines.label import run_ray
 
