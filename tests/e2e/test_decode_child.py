@@ -287,3 +287,18 @@ def test_what_was_asked_ahead_of_a_child_that_died_is_asked_again(video, bad, mo
         child = reader.child_pid
         assert len(pairs(reader.read(second))) == 60
         assert reader.child_pid == child, "the child was taken for silent, and replaced"
+
+
+def test_what_is_asked_ahead_never_overtakes_what_is_asked_now(video, bad, monkeypatch):
+    """After a crash the next request is sent to a new child, before the one that follows it."""
+    monkeypatch.setenv(failpoints.VARIABLE, "decode_frame[bad]=segv@1")
+    chain = [whole(video, batch_size=size) for size in (1, 2, 3, 4)]
+    with VideoReader(Limits(timeout_seconds=10.0)) as reader:
+        with pytest.raises(DecoderDied):
+            pairs(reader.read(whole(bad), then=chain[0]))
+        children = set()
+        for request, then in zip(chain, [*chain[1:], None], strict=True):
+            stream = reader.read(request, then=then)
+            assert len(pairs(stream)) == 60
+            children.add(reader.child_pid)
+        assert len(children) == 1, "a child was taken for silent, and replaced"

@@ -1,5 +1,6 @@
 """The lease: one run at a time, free when released or dead, and never a reason to stop a run."""
 
+import functools
 import itertools
 import json
 import subprocess
@@ -122,12 +123,14 @@ def test_of_two_waiters_one_wins(folder, clock):
 def test_of_two_threads_at_once_one_holds(folder):
     """Whoever wins the race to claim, exactly one may go on."""
     barrier, held, refused = threading.Barrier(4), [], []
+    # One that comes late waits until it sees a beat, of which `stale_seconds` has a few.
+    lease = functools.partial(ObjectLease, stale_seconds=3.0, settle_seconds=0.2)
 
     def run(name):
         barrier.wait()
         pause = threading.Event()
         try:
-            held.append(ObjectLease(folder, name, settle_seconds=0.2, sleep=pause.wait))
+            held.append(lease(folder, name, sleep=pause.wait))
         except BusyError as error:
             refused.append(str(error))
 

@@ -217,6 +217,9 @@ class VideoReader:
         if queued is not None and request.is_same(queued.request):
             self._drop_others(queued)
             job = queued
+            if job.child is None or job.child is not self._child:
+                # The child that was asked has died; what follows must not overtake this.
+                self._submit(job)
         else:
             self._drop_others(None)
             job = self._read_job(request)
