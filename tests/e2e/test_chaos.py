@@ -46,6 +46,9 @@ PLACES = [
     "after_compact",
     "after_sweep",
 ]
+# The others are for `make chaos`.
+QUICK = {"after_frame@13", "after_write@2", "after_publish@3", "after_commit@6", "after_flush"}
+QUICK |= {"before_link", "after_links", "before_tables", "before_sweep", "after_compact"}
 
 
 def words(clips, out):
@@ -86,7 +89,10 @@ def check(corpus, out, kills):
     return record
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [place if place in QUICK else pytest.param(place, marks=pytest.mark.chaos) for place in PLACES],
+)
 def test_killed_at_a_failpoint(corpus, tmp_path, place):
     """SIGKILL there, then the same command: same rows, nothing quarantined."""
     name, _, hit = place.partition("@")
