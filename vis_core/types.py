@@ -65,6 +65,7 @@ class FrameBatch:
     frame_index: IntArray  # (T,)
     pts_seconds: FloatArray  # (T,)
     frames: npt.NDArray[np.uint8]  # (T, H, W, 3)
+    rank: IntArray  # (T,) each frame's place among the sampled frames of the video
 
     def __post_init__(self) -> None:
         shape = self.frames.shape
@@ -72,10 +73,10 @@ class FrameBatch:
             raise ValueError(
                 f"frames: expected uint8 (T, H, W, 3), got {self.frames.dtype} {shape}"
             )
-        if not len(self.frame_index) == len(self.pts_seconds) == shape[0]:
+        if not len(self.frame_index) == len(self.pts_seconds) == len(self.rank) == shape[0]:
             raise ValueError(
-                f"{self.video_id}: {shape[0]} frames with {len(self.frame_index)} indices "
-                f"and {len(self.pts_seconds)} time stamps"
+                f"{self.video_id}: {shape[0]} frames with {len(self.frame_index)} indices,"
+                f" {len(self.pts_seconds)} time stamps and {len(self.rank)} ranks"
             )
 
     def __len__(self) -> int:

@@ -59,6 +59,7 @@ def measure(pairs: int = 3) -> dict[str, Any]:
                 frame_index=np.arange(1),
                 pts_seconds=np.zeros(1),
                 frames=frame[None],
+                rank=np.arange(1),
             )
             (row,) = predictor.predict(iter([batch]), ShardWindow(video=_video(), start=0, stop=1))
             return len(row)

@@ -67,7 +67,11 @@ def link_rows(video: VideoInfo) -> Sequence[FramePrediction]:
     index = np.arange(video.num_frames)
     blank = np.broadcast_to(np.zeros((), np.uint8), (len(index), *SIZE, 3))
     batch = FrameBatch(
-        video_id=video.video_id, frame_index=index, pts_seconds=index / 25, frames=blank
+        video_id=video.video_id,
+        frame_index=index,
+        pts_seconds=index / 25,
+        frames=blank,
+        rank=index,
     )
     window = ShardWindow(video=video, start=0, stop=video.num_frames)
     return list(OraclePredictor(config).predict(iter([batch]), window))

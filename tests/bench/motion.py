@@ -60,6 +60,7 @@ def _decoded(reader: VideoReader, video: VideoInfo) -> Iterator[FrameBatch]:
             frame_index=batch.frame_index,
             pts_seconds=batch.pts_seconds,
             frames=np.array(batch.frames),  # the reader's own memory is used again
+            rank=batch.rank,
         )
 
 

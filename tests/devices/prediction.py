@@ -109,6 +109,7 @@ def detected(config: FlowMatchPredictConfig) -> list[FramePrediction]:
         frame_index=np.arange(3),
         pts_seconds=np.arange(3) / 10,
         frames=frames.repeat(16, 1).repeat(16, 2),
+        rank=np.arange(3),
     )
     window = ShardWindow(video=fake_video("v", 3), start=0, stop=3)
     return list(FLOW_MATCH.make_predictor(config).predict(iter([batch]), window))

@@ -197,4 +197,5 @@ def test_batches_refuse_wrong_shapes():
             frame_index=np.zeros(1, np.int32),
             pts_seconds=np.zeros(1),
             frames=np.zeros((1, 2, 2), np.uint8),
+            rank=np.zeros(1, np.int32),
         )

@@ -89,7 +89,11 @@ def predicted(file, frames, shard: int = 10, **settings) -> list[FramePrediction
         stop = min(start + shard, len(frames))
         index = np.arange(start, stop)
         batch = FrameBatch(
-            video_id="v", frame_index=index, pts_seconds=index / 10, frames=frames[start:stop]
+            video_id="v",
+            frame_index=index,
+            pts_seconds=index / 10,
+            frames=frames[start:stop],
+            rank=index,
         )
         rows += predictor.predict(iter([batch]), ShardWindow(video=VIDEO, start=start, stop=stop))
     return rows

@@ -101,7 +101,11 @@ def drawn_rows(clips: Clips, predictor: Predictor) -> dict[str, Rows]:
 def _predicted(predictor: Predictor, header: VideoHeader, frames: np.ndarray) -> Rows:
     index = np.arange(header.num_frames)
     batch = FrameBatch(
-        video_id=header.video_id, frame_index=index, pts_seconds=index / 12, frames=frames
+        video_id=header.video_id,
+        frame_index=index,
+        pts_seconds=index / 12,
+        frames=frames,
+        rank=index,
     )
     window = ShardWindow(video=video_of(header), start=0, stop=header.num_frames)
     return list(predictor.predict(iter([batch]), window))

@@ -66,6 +66,7 @@ def batches(frames, size):
             frame_index=2 * index,
             pts_seconds=index / 10,
             frames=frames[index],
+            rank=index,
         )
 
 

@@ -6,7 +6,6 @@ B batch, Q queries, C channels, P positions at stride 4, H x W the input.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vis_core.masks import rle
+from vis_core.models.numerics import exact
+from vis_core.models.slots import SlottedFrame, calls, filled
 from vis_core.system import System
 from vis_core.systems.oracle.config import OracleLinkConfig
 from vis_core.systems.oracle.linker import OracleLinker
@@ -61,10 +62,9 @@ class TinyNet(nn.Module):
 
 
 class TinyNetPredictor:
-    """Runs core frames through the network in batches of one shape, the last one padded."""
+    """Runs core frames through the network in batches of one shape, each in its slot."""
 
     def __init__(self, config: TinyNetConfig) -> None:
-        torch.set_num_threads(1)  # sums in one order
         self._config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -73,41 +73,37 @@ class TinyNetPredictor:
     def predict(
         self, frames: Iterator[FrameBatch], window: ShardWindow
     ) -> Iterator[FramePrediction]:
-        core = (
-            (int(index), float(pts), pixels)
-            for batch in frames
-            for index, pts, pixels in zip(
-                batch.frame_index, batch.pts_seconds, batch.frames, strict=True
-            )
-            if window.owns(int(index))
-        )
-        while chunk := list(itertools.islice(core, self._config.batch_size)):
-            outputs = self._forward([pixels for _, _, pixels in chunk])
-            for (index, pts, pixels), *output in zip(chunk, *outputs, strict=False):
-                size = (pixels.shape[0], pixels.shape[1])
-                yield _prediction(window, index, pts, size, *output)
+        for call in calls(frames, self._config.batch_size):
+            owned = [frame for frame in call if window.owns(frame.frame_index)]
+            if owned:
+                with exact():
+                    rows = self._rows(owned, window)
+                yield from rows
 
-    @torch.inference_mode()
-    def _forward(self, images: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
-        config = self._config
-        shape = (config.input_height, config.input_width)
-        batch = torch.zeros(config.batch_size, 3, *shape)
-        for slot, pixels in zip(batch, images, strict=False):
-            image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None] / 255
-            slot.copy_(F.interpolate(image, shape, mode="bilinear")[0])
-        return self._net(batch)
+    def _rows(self, frames: list[SlottedFrame], window: ShardWindow) -> list[FramePrediction]:
+        slots = [frame.slot for frame in frames]
+        pictures = [self._picture(frame) for frame in frames]
+        outputs = self._net(torch.stack(filled(pictures, slots, self._config.batch_size)))
+        return [
+            _prediction(window, frame, *(of_all[frame.slot] for of_all in outputs))
+            for frame in frames
+        ]
+
+    def _picture(self, frame: SlottedFrame) -> Tensor:
+        shape = (self._config.input_height, self._config.input_width)
+        image = torch.from_numpy(np.ascontiguousarray(frame.pixels)).permute(2, 0, 1)[None] / 255
+        return F.interpolate(image, shape, mode="bilinear")[0]
 
 
 def _prediction(
     window: ShardWindow,
-    index: int,
-    pts: float,
-    size: tuple[int, int],
+    frame: SlottedFrame,
     logits_Qhw: Tensor,
     scores_Q: Tensor,
     embeds_QD: Tensor,
 ) -> FramePrediction:
     """One instance per query whose mask has a pixel; masks cut one deviation above the mean."""
+    size = frame.size
     logits_QHW = F.interpolate(logits_Qhw[None], size, mode="bilinear")[0].numpy()
     level = logits_QHW.mean((1, 2), keepdims=True) + logits_QHW.std((1, 2), keepdims=True)
     masks = rle.encode(logits_QHW > level)
@@ -115,8 +111,8 @@ def _prediction(
     masks = [masks[query] for query in kept]
     return FramePrediction(
         video_id=window.video.video_id,
-        frame_index=index,
-        pts_seconds=pts,
+        frame_index=frame.frame_index,
+        pts_seconds=frame.pts_seconds,
         height=size[0],
         width=size[1],
         scores=scores_Q.numpy()[kept],

@@ -42,7 +42,11 @@ def predict(
         for at in range(first, last, batch_size):
             index = np.arange(at, min(at + batch_size, last))
             yield FrameBatch(
-                video_id="v", frame_index=index, pts_seconds=index / 25, frames=frames[index]
+                video_id="v",
+                frame_index=index,
+                pts_seconds=index / 25,
+                frames=frames[index],
+                rank=index,
             )
 
     predictor = FLOW_MATCH.make_predictor(config)
@@ -296,10 +300,3 @@ def test_a_misalignment_of_a_pixel_is_no_change(scene):
 def test_settings_that_make_no_sense_are_refused(setting, message):
     with pytest.raises(UsageError, match=message):
         build(FlowMatchPredictConfig, setting)
-
-
-def test_batch_size_changes_speed_only():
-    from vis_core.config import as_values
-
-    names = as_values(FlowMatchPredictConfig(), without_execution=True)
-    assert "batch_size" not in names and "detector" in names

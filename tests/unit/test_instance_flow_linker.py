@@ -220,6 +220,7 @@ def test_from_the_oracle_it_follows_every_object():
         frame_index=np.arange(40),
         pts_seconds=np.arange(40) / 25,
         frames=np.zeros((40, 96, 128, 3), np.uint8),
+        rank=np.arange(40),
     )
     window = ShardWindow(video=video, start=0, stop=40)
     rows = list(OraclePredictor(config).predict(iter([batch]), window))

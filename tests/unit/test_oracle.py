@@ -86,7 +86,7 @@ def batches(
         rng = [np.random.default_rng(int(i)) for i in index]
         frames = np.stack([r.integers(0, 256, (*size, 3), np.uint8) for r in rng])
         yield FrameBatch(
-            video_id=video_id, frame_index=index, pts_seconds=index / 10, frames=frames
+            video_id=video_id, frame_index=index, pts_seconds=index / 10, frames=frames, rank=index
         )
 
 

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -199,8 +198,22 @@ def parameters_of(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def detect(network: MaskRCNN, pictures: Sequence[Tensor]) -> list[dict[str, Any]]:
-    """Boxes, labels, scores and soft masks (N, 1, H, W) of pictures (3, H, W), 0 to 1."""
-    with torch.inference_mode():
-        found: list[dict[str, Any]] = network(list(pictures))
+def detect(
+    network: MaskRCNN, pictures: Sequence[Tensor], wanted: Sequence[int]
+) -> list[dict[str, Tensor]]:
+    """Boxes, labels, scores and soft masks (N, 1, H, W) of the wanted ones of pictures (3, H, W).
+
+    Values are 0 to 1. Backbone and proposals take the batch together; heads take one picture at a
+    time, because all regions of a batch in one list would lie where other pictures' let them.
+    """
+    images, _ = network.transform(list(pictures))
+    features = network.backbone(images.tensors)
+    proposals, _ = network.rpn(images, features)
+    found = []
+    for picture in wanted:
+        own = {level: maps[picture : picture + 1] for level, maps in features.items()}
+        size = images.image_sizes[picture]
+        answers, _ = network.roi_heads(own, [proposals[picture]], [size])
+        height, width = pictures[picture].shape[-2:]
+        found += network.transform.postprocess(answers, [size], [(height, width)])
     return found

@@ -147,11 +147,13 @@ class FrameStream:
         assert self._pixels is not None
         count, pixels = self._filled, self._pixels
         self._filled, self._pixels = 0, None
+        frame_index = self._frame_index[:count].copy()
         return FrameBatch(
             video_id=self.request.video.video_id,
-            frame_index=self._frame_index[:count].copy(),
+            frame_index=frame_index,
             pts_seconds=self._pts_seconds[:count].copy(),
             frames=pixels[:count],
+            rank=np.searchsorted(self.sampled, frame_index),
         )
 
     def _finish(self, message: Message) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from vis_core.models.seq_mask_rcnn.inputs import normalised
 from vis_core.models.seq_mask_rcnn.network import Features, SeqMaskRcnn
 from vis_core.models.seq_mask_rcnn.seq_prop import Query
+from vis_core.models.slots import filled
 
 _ALIGNED = 64  # bytes
 
@@ -62,10 +63,12 @@ class WindowFrames:
         start = batch * self._batch_size
         pictures = self._pictures[start : start + self._batch_size]
         self.computed += len(pictures)
-        images = torch.stack([normalised(picture) for picture in pictures])
-        features = self._network.features(images.to(self._device))
-        seen = _in_one_piece(Seen(features, self._network.query(features)))
-        return [_kept_part(seen, i) for i in range(len(pictures))]
+        slots = range(len(pictures))
+        images = filled([normalised(picture) for picture in pictures], slots, self._batch_size)
+        features = self._network.features(torch.stack(images).to(self._device))
+        whole = Seen(features, self._network.query(features))
+        seen = _in_one_piece(_part(whole, slice(len(pictures))))
+        return [_kept_part(seen, i) for i in slots]
 
     def _forget(self, latest: int) -> None:
         """What was not used for longest goes first; the latest stays, however large."""
@@ -89,6 +92,10 @@ def _rebuilt(tensors: Sequence[Tensor]) -> Seen:
         Features(levels=tuple(levels), c2_BCHW=c2, c3_BCHW=c3),
         Query(key_1KHW=key, value_1VHW=value, skip3_1CHW=skip3, skip2_1CHW=skip2),
     )
+
+
+def _part(seen: Seen, images: slice) -> Seen:
+    return _rebuilt([tensor[images] for tensor in _tensors(seen)])
 
 
 def _bytes(seen: Seen) -> int:

@@ -30,7 +30,7 @@ def categories(config: FlowMatchPredictConfig) -> list[Category]:
 
 FLOW_MATCH = System(
     name="flow_match",
-    predict_version=1,
+    predict_version=2,
     link_version=1,
     predict_config=FlowMatchPredictConfig,
     link_config=FlowMatchLinkConfig,

@@ -38,7 +38,10 @@ class FlowMatchPredictConfig:
     min_change: int = 12  # grey levels beyond the background; too low finds noise and shadows
     min_motion_px: float = 0.6  # of the small picture, per frame; too low finds the camera's errors
     min_area: float = 0.0012  # share of the frame an object must cover; too low finds fragments
-    batch_size: int = dataclasses.field(default=8, metadata={"execution_only": True})
+    batch_size: int = 8  # frames that pass the network together; other sizes, other last digits
+    # Threads of a network on a processor. More is faster and moves the last digits; the Ray runner
+    # is faster still with a worker for each core.
+    cpu_threads: int = 1
 
     def __post_init__(self) -> None:
         for name, legal in (("detector", _DETECTORS), ("flow", _FLOWS)):
@@ -59,6 +62,7 @@ class FlowMatchPredictConfig:
             ("reach", 5, 240),
             ("min_change", 1, 255),
             ("batch_size", 1, 4096),
+            ("cpu_threads", 1, 1024),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name}: expected {low} to {high}, got {getattr(self, name)}")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from vis_core.flow.dis import DisFlow
 from vis_core.masks import rle
 from vis_core.models import mask_rcnn
+from vis_core.models.numerics import exact
 from vis_core.models.place import best_device
+from vis_core.models.slots import SlottedFrame, calls, filled
 from vis_core.models.weights import read_weights
 from vis_core.systems.flow_match.config import FlowMatchPredictConfig
 from vis_core.systems.flow_match.motion import MotionSettings, Sight, look, step_between
@@ -33,6 +37,14 @@ class _Found:
     sight: Sight
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Instances:
+    """Run lengths and scores of a frame's instances, best first."""
+
+    masks: list[bytes]
+    scores: npt.NDArray[np.float32]
+
+
 class DetectorPredictor:
     """Batches of frames through the network; a row leaves when the next one has been seen."""
 
@@ -50,13 +62,14 @@ class DetectorPredictor:
         self._network.roi_heads.detections_per_img = config.kept_masks
         self._network.eval().to(self._device)
         self._settings = MotionSettings.of(config)
+        self._batch_size, self._threads = config.batch_size, config.cpu_threads
 
     def predict(
         self, frames: Iterator[FrameBatch], window: ShardWindow
     ) -> Iterator[FramePrediction]:
         flow, before = DisFlow(), None
-        for batch in frames:
-            for found in self._detected(batch, window):
+        for call in calls(frames, self._batch_size):
+            for found in self._detected(call, window):
                 if before is not None:
                     step = step_between(before.sight, found.sight, flow, self._settings)
                     if window.owns(before.row.frame_index):
@@ -65,44 +78,47 @@ class DetectorPredictor:
         if before is not None and window.owns(before.row.frame_index):
             yield before.row
 
-    def _detected(self, batch: FrameBatch, window: ShardWindow) -> Iterator[_Found]:
+    def _detected(self, call: Sequence[SlottedFrame], window: ShardWindow) -> Iterator[_Found]:
         """Frames of the halo are only looked at for the flow that leads to them."""
-        index = batch.frame_index.tolist()
-        owned = [position for position, number in enumerate(index) if window.owns(number)]
-        masks_of, scores_of = self._masks(batch.frames, owned)
-        for position, number in enumerate(index):
-            pixels = batch.frames[position]
-            size = pixels.shape[0], pixels.shape[1]
-            masks = masks_of.get(position, [])
+        owned = [frame for frame in call if window.owns(frame.frame_index)]
+        instances = dict(zip((frame.rank for frame in owned), self._instances(owned), strict=True))
+        nothing = _Instances(masks=[], scores=np.zeros(0, np.float32))
+        for frame in call:
+            found = instances.get(frame.rank, nothing)
             yield _Found(
-                sight=look(pixels, self._settings),
+                sight=look(frame.pixels, self._settings),
                 row=FramePrediction(
                     video_id=window.video.video_id,
-                    frame_index=number,
-                    pts_seconds=float(batch.pts_seconds[position]),
-                    height=size[0],
-                    width=size[1],
-                    scores=scores_of.get(position, np.zeros(0, np.float32)),
-                    labels=np.ones(len(masks), np.int32),
-                    boxes=rle.boxes(masks, size),
-                    masks=masks,
+                    frame_index=frame.frame_index,
+                    pts_seconds=frame.pts_seconds,
+                    height=frame.size[0],
+                    width=frame.size[1],
+                    scores=found.scores,
+                    labels=np.ones(len(found.masks), np.int32),
+                    boxes=rle.boxes(found.masks, frame.size),
+                    masks=found.masks,
                     window=window.window,
                 ),
             )
 
-    def _masks(
-        self, frames: np.ndarray, owned: Sequence[int]
-    ) -> tuple[dict[int, list[bytes]], dict[int, np.ndarray]]:
-        """Run lengths and scores by position, best first; empty masks are left out."""
-        if not owned:
-            return {}, {}
-        pixels = torch.from_numpy(frames[owned]).to(self._device)
-        found = mask_rcnn.detect(self._network, list(pixels.permute(0, 3, 1, 2).float() / 255))
-        masks_of, scores_of = {}, {}
-        for position, answer in zip(owned, found, strict=True):
-            masks_NHW = (answer["masks"][:, 0] > _MASK_LEVEL).cpu().numpy()
-            masks, size = rle.encode(masks_NHW), masks_NHW.shape[1:]
-            kept = np.flatnonzero(rle.areas(masks, size))
-            masks_of[position] = [masks[i] for i in kept]
-            scores_of[position] = answer["scores"].cpu().numpy()[kept].astype(np.float32)
-        return masks_of, scores_of
+    def _instances(self, frames: Sequence[SlottedFrame]) -> list[_Instances]:
+        """Of frames that share a call; empty masks are left out."""
+        if not frames:
+            return []
+        slots = [frame.slot for frame in frames]
+        with exact(self._threads):
+            pictures = [self._picture(frame) for frame in frames]
+            batch = filled(pictures, slots, self._batch_size)
+            return [_kept(answer) for answer in mask_rcnn.detect(self._network, batch, slots)]
+
+    def _picture(self, frame: SlottedFrame) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(frame.pixels)).to(self._device)
+        return pixels.permute(2, 0, 1).float() / 255
+
+
+def _kept(answer: Mapping[str, Tensor]) -> _Instances:
+    masks_NHW = (answer["masks"][:, 0] > _MASK_LEVEL).cpu().numpy()
+    masks = rle.encode(masks_NHW)
+    kept = np.flatnonzero(rle.areas(masks, masks_NHW.shape[1:]))
+    scores = answer["scores"].cpu().numpy()[kept].astype(np.float32)
+    return _Instances(masks=[masks[i] for i in kept], scores=scores)

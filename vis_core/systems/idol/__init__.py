@@ -33,7 +33,7 @@ def categories(config: IdolPredictConfig) -> list[Category]:
 
 IDOL = System(
     name="idol",
-    predict_version=1,
+    predict_version=2,
     link_version=1,
     predict_config=IdolPredictConfig,
     link_config=IdolLinkConfig,

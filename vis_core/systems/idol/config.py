@@ -34,7 +34,10 @@ class IdolPredictConfig:
     # Boxes of one category that overlap more are one instance: too high keeps doubles, too low
     # loses neighbours.
     nms: float = 0.9
-    batch_size: int = dataclasses.field(default=4, metadata={"execution_only": True})
+    batch_size: int = 4  # frames that pass the network together; other sizes, other last digits
+    # Threads of a network on a processor. More is faster and moves the last digits; the Ray runner
+    # is faster still with a worker for each core.
+    cpu_threads: int = 1
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -43,6 +46,7 @@ class IdolPredictConfig:
             ("emit_floor", 0, 1),
             ("nms", 0, 1),
             ("batch_size", 1, 4096),
+            ("cpu_threads", 1, 1024),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

@@ -5,13 +5,11 @@ Shape letters: B frames of a batch, Q queries, K categories, N instances.
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.ops import box_convert
@@ -21,7 +19,9 @@ from vis_core.models.idol.attention import Size
 from vis_core.models.idol.files import from_weights
 from vis_core.models.idol.pictures import full_masks, input_size, resized
 from vis_core.models.idol.selection import select_queries
+from vis_core.models.numerics import exact
 from vis_core.models.place import best_device
+from vis_core.models.slots import SlottedFrame, calls, filled
 from vis_core.models.weights import read_weights
 from vis_core.shipped import file_of
 from vis_core.systems.idol.config import IdolPredictConfig
@@ -29,16 +29,6 @@ from vis_core.types import FrameBatch, FramePrediction
 from vis_core.windows import ShardWindow
 
 logger = logging.getLogger(__name__)
-
-
-class _Frame(NamedTuple):
-    frame_index: int
-    pts_seconds: float
-    pixels: npt.NDArray[np.uint8]
-
-    @property
-    def size(self) -> Size:
-        return self.pixels.shape[0], self.pixels.shape[1]
 
 
 class Found(NamedTuple):
@@ -51,7 +41,7 @@ class Found(NamedTuple):
 
 
 class IdolPredictor:
-    """Every call of the network has the same shape; what is missing in a batch is filled up."""
+    """Every call of the network has the same shape, and every frame its slot in it."""
 
     def __init__(self, config: IdolPredictConfig) -> None:
         self._config = config
@@ -69,52 +59,49 @@ class IdolPredictor:
     def predict(
         self, frames: Iterator[FrameBatch], window: ShardWindow
     ) -> Iterator[FramePrediction]:
-        for chunk in self._chunks(frames, window):
-            small = input_size(chunk[0].size, self._short_side, self._long_edge)
-            pictures = [resized(frame.pixels, small).to(self._device) for frame in chunk]
-            for frame, found in zip(chunk, self.detect(pictures), strict=True):
-                yield _row(window, frame, found, small)
+        for call in calls(frames, self._config.batch_size):
+            owned = [frame for frame in call if window.owns(frame.frame_index)]
+            if owned:
+                with exact(self._config.cpu_threads):
+                    rows = self._rows(owned, window)
+                yield from rows
 
-    def _chunks(self, frames: Iterator[FrameBatch], window: ShardWindow) -> Iterator[list[_Frame]]:
-        """Frames of one size, as many as the network takes at once, or fewer."""
-        core = (
-            _Frame(frame_index=int(index), pts_seconds=float(pts), pixels=pixels)
-            for batch in frames
-            for index, pts, pixels in zip(
-                batch.frame_index, batch.pts_seconds, batch.frames, strict=True
-            )
-            if window.owns(int(index))
-        )
-        for _, alike in itertools.groupby(core, lambda frame: frame.size):
-            while chunk := list(itertools.islice(alike, self._config.batch_size)):
-                yield chunk
+    def _rows(self, frames: Sequence[SlottedFrame], window: ShardWindow) -> list[FramePrediction]:
+        small = input_size(frames[0].size, self._short_side, self._long_edge)
+        pictures = [resized(frame.pixels, small).to(self._device) for frame in frames]
+        slots = [frame.slot for frame in frames]
+        found = self.detect(filled(pictures, slots, self._config.batch_size), slots)
+        return [_row(window, *of_one, small) for of_one in zip(frames, found, strict=True)]
 
-    @torch.inference_mode()
-    def detect(self, pictures: Sequence[Tensor]) -> list[Found]:
-        """Of pictures (3, H, W) of one size; the first one fills up the batch."""
+    def detect(self, batch: Sequence[Tensor], wanted: Sequence[int]) -> list[Found]:
+        """Of the wanted ones of B pictures (3, H, W) of one size."""
         network, config = self._network, self._config
-        batch = [*pictures, *[pictures[0]] * (config.batch_size - len(pictures))]
         decoded = network(batch)
         scores_BQK = network.class_logits(decoded).sigmoid()
         boxes_BQ4 = network.boxes(decoded)
         embeddings_BQC = network.embeddings(decoded.hidden[-1])
         features = network.mask_features(decoded)
+        nothing = torch.zeros(0, dtype=torch.long, device=self._device)
         chosen = [
             select_queries(scores_BQK[i], boxes_BQ4[i], config.emit_floor, config.nms)
-            for i in range(len(pictures))
+            if i in wanted
+            else nothing
+            for i in range(len(batch))
         ]
-        nothing = [torch.zeros(0, dtype=torch.long, device=self._device)]
-        missing = len(batch) - len(pictures)
         sizes = [(int(picture.shape[1]), int(picture.shape[2])) for picture in batch]
-        masks = network.masks(decoded, features, sizes, [*chosen, *nothing * missing])
+        masks = network.masks(decoded, features, sizes, chosen)
         return [
-            Found(scores_BQK[i, best], boxes_BQ4[i, best], embeddings_BQC[i, best], masks[i])
-            for i, best in enumerate(chosen)
+            Found(
+                class_scores_NK=scores_BQK[i, chosen[i]],
+                boxes_N4=boxes_BQ4[i, chosen[i]],
+                embeddings_NC=embeddings_BQC[i, chosen[i]],
+                logits_Nhw=masks[i],
+            )
+            for i in wanted
         ]
 
 
-@torch.inference_mode()
-def _row(window: ShardWindow, frame: _Frame, found: Found, small: Size) -> FramePrediction:
+def _row(window: ShardWindow, frame: SlottedFrame, found: Found, small: Size) -> FramePrediction:
     class_scores_NK = found.class_scores_NK.cpu().numpy().astype(np.float32)
     height, width = frame.size
     corners = box_convert(found.boxes_N4.cpu(), "cxcywh", "xyxy").clamp(0, 1)

@@ -33,7 +33,7 @@ def categories(config: ProposeReducePredictConfig) -> list[Category]:
 
 PROPOSE_REDUCE = System(
     name="propose_reduce",
-    predict_version=1,
+    predict_version=2,
     link_version=2,
     predict_config=ProposeReducePredictConfig,
     link_config=ProposeReduceLinkConfig,

@@ -63,7 +63,10 @@ class ProposeReducePredictConfig:
     smooth: bool = False
     # Features kept for the way back; what does not fit is computed again.
     feature_bytes: int = dataclasses.field(default=2 << 30, metadata={"execution_only": True})
-    batch_size: int = 8  # frames that pass the backbone together
+    batch_size: int = 8  # frames that pass the backbone together; other sizes, other last digits
+    # Threads of a network on a processor. More is faster and moves the last digits; the Ray runner
+    # is faster still with a worker for each core.
+    cpu_threads: int = 1
 
     def __post_init__(self) -> None:
         if self.network is not None and self.network not in NETWORKS:
@@ -79,6 +82,7 @@ class ProposeReducePredictConfig:
             ("window_overlap", 0, 9_999),
             ("feature_bytes", 0, 1 << 50),
             ("batch_size", 1, 1024),
+            ("cpu_threads", 1, 1024),
             ("min_score", 0, 1),
             ("box_overlap", 0, 1),
             ("mask_overlap", 0, math.inf),

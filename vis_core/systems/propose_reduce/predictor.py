@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from vis_core.masks import rle
 from vis_core.models.heap import give_back
+from vis_core.models.numerics import exact
 from vis_core.models.place import best_device, place
 from vis_core.models.seq_mask_rcnn.detect import DetectConfig
 from vis_core.models.seq_mask_rcnn.files import from_weights
@@ -90,12 +91,12 @@ class ProposeReducePredictor:
             pictures += [np.array(resized(picture, self._inputs)) for picture in batch.frames]
         if not pictures:
             return
-        shown = self._shown(pictures, size)
+        with exact(self._config.cpu_threads):
+            shown = self._shown(pictures, size)
         give_back()
         for position, number in enumerate(index):
             yield self._row(window, number, seconds[position], size, shown[position])
 
-    @torch.inference_mode()
     def _shown(self, pictures: Sequence[npt.NDArray[np.uint8]], size: rle.Size) -> list[_Shown]:
         """What each frame of the window shows; sequences are numbered by key frame."""
         config, network = self._config, self._network
