@@ -118,6 +118,11 @@ def _index_failures(videos: pa.Table) -> Iterable[dict[str, Any]]:
     failed = videos.filter(pc.equal(videos["num_frames"], 0))
     for row in failed.select(["video_id", "error"]).to_pylist():
         yield _failure(row["video_id"], 0, 0, "", "index", "SourceError", row["error"] or "")
+    cut = videos.filter(pc.greater(videos["missing_frames"], 0))
+    for row in cut.select(["video_id", "num_frames", "missing_frames"]).to_pylist():
+        there, promised = row["num_frames"], row["num_frames"] + row["missing_frames"]
+        message = f"cut off: {there} of {promised} frames are in the file"
+        yield _failure(row["video_id"], there, promised, "", "index", "CutOff", message)
 
 
 def _link_failures(link_rows: pa.Table) -> Iterable[dict[str, Any]]:
@@ -168,7 +173,7 @@ def with_status(settlement: Settlement, failures: Sequence[dict[str, Any]]) -> p
     videos = settlement.videos
     reasons: dict[str, list[str]] = {}
     for row in failures:
-        if row["stage"] != "index":
+        if row["stage"] != "index" or row["stop_frame"]:
             where = (
                 f"frames {row['start_frame']}-{row['stop_frame']}: " if row["stop_frame"] else ""
             )

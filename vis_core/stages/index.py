@@ -50,12 +50,25 @@ def index_videos(
     uris = known["uri"].to_pylist()
     row_of = {uri: row for row, uri in enumerate(uris)}
     given = {**(ids or {}), **dict(zip(uris, known["video_id"].to_pylist(), strict=True))}
-    sources = expand_inputs(inputs, given)[:limit]
+    sources = expand_inputs(inputs, given)
+    sources = sorted([*sources, *_not_listed_now(sources, known)], key=lambda s: s.video_id)[:limit]
     kept = _unchanged(sources, known, row_of)
     stale = [source for source in sources if source.uri not in kept]
     tables = [known.take(pa.array(list(kept.values()), pa.int64())).select(schema.VIDEOS.names)]
     tables += _probed(stale, make_probe, max(1, min(workers, len(stale))), progress)
     return pa.concat_tables(tables).sort_by("video_id")
+
+
+def _not_listed_now(sources: Sequence[Source], known: pa.Table) -> Iterator[Source]:
+    """Videos of earlier runs below a folder that cannot be listed: not gone, as far as we know."""
+    folders = tuple(f"{s.uri.rstrip('/')}/" for s in sources if s.kind == "folder")
+    if not folders:
+        return
+    listed = {source.uri for source in sources}
+    columns = [known[name].to_pylist() for name in ("video_id", "uri", "bytes", "mtime_ns")]
+    for video_id, uri, size, mtime_ns in zip(*columns, strict=True):
+        if uri.startswith(folders) and uri not in listed:
+            yield Source(video_id=video_id, uri=uri, kind="video", bytes=size, mtime_ns=mtime_ns)
 
 
 def _unchanged(
@@ -71,7 +84,7 @@ def _unchanged(
     kept = {}
     for source in sources:
         row = row_of.get(source.uri)
-        if row is None or not usable[row]:
+        if row is None or not usable[row] or source.problem:
             continue
         if sizes[row] == source.bytes and times[row] == source.mtime_ns:
             kept[source.uri] = row
@@ -150,6 +163,8 @@ class _ProbePool:
 
 
 def _probe_one(probe: Probe, source: Source) -> VideoInfo:
+    if source.problem:
+        return failed_video(source, source.problem)
     try:
         return probe(source)
     except SourceError as error:
