@@ -85,6 +85,15 @@ def facts_or_unknown(uri: str) -> FileFacts:
         return _UNKNOWN_FACTS
 
 
+def is_remote_glob(text: str) -> bool:
+    """Whether an address is a pattern; in those of web servers a question mark begins a query."""
+    scheme, _, rest = text.partition("://")
+    if scheme in ("http", "https"):
+        path = rest.partition("?")[0].partition("/")[2]
+        return "*" in path or "[" in path
+    return bool(MAGIC.search(rest))
+
+
 def nearest_folder(path: str) -> str:
     """The closest parent that exists, for error messages."""
     while not os.path.isdir(path):  # noqa: PTH112
@@ -130,6 +139,13 @@ def _videos_in(folder: _Folder, skipped: Skipped, name: str | None) -> Iterator[
         total = FileFacts(sum(f.bytes for f in facts), max(f.mtime_ns for f in facts))
         path = folder.path if name is None else os.fsencode(name) or b"root"
         yield Found(folder.uri, path, "images", total)
+
+
+def _unlisted_below(uri: str, path: bytes, problem: str) -> Found:
+    """The same, of a folder that is not the input itself: without that there is nothing to do."""
+    if not path:
+        raise UsageError(f"{shown(uri)}: {problem}")
+    return unlisted(uri, path, problem)
 
 
 def unlisted(uri: str, path: bytes, problem: str) -> Found:
@@ -223,7 +239,7 @@ def from_glob(pattern: str, skipped: Skipped) -> Iterator[Found]:
     parts = pattern.removeprefix(root.rstrip("/") + "/").rstrip("/").split("/")
     for path, problem in _glob(root, parts):
         if problem:
-            yield unlisted(local_uri(path), _below(path, root), problem)
+            yield _unlisted_below(local_uri(path), _below(path, root), problem)
         elif os.path.isdir(path):  # noqa: PTH112
             yield from from_folder(path, root, skipped)
         elif extension_of(path) in VIDEO_EXTENSIONS:
@@ -265,6 +281,8 @@ def _matching(folder: str, part: str) -> list[str]:
 def _from_deep_glob(pattern: str, root: str, skipped: Skipped) -> Iterator[Found]:
     parts = pattern.removeprefix(root.rstrip("/") + "/").split("/")
     for folder in _walk(root, root):
+        if folder.problem and not folder.path:
+            raise UsageError(f"{shown(folder.uri)}: {folder.problem}")
         for video in _videos_in(folder, skipped, None):
             if video.problem or _matches(os.fsdecode(video.path).split("/"), parts):
                 yield video
@@ -292,9 +310,8 @@ def from_remote_folder(
         relative = path[len(base) :].strip("/").encode("utf-8", "surrogateescape")
         uri = remote_uri(system, path)
         if problem:
-            if by_name and not relative:
-                raise UsageError(f"{shown(uri)}: {problem}")
-            yield unlisted(uri, relative, problem)
+            found = _unlisted_below if by_name else unlisted
+            yield found(uri, relative, problem)
             continue
         visible = {
             name: lambda info=info: facts_of_info(info)
@@ -341,7 +358,7 @@ def from_remote_glob(text: str, skipped: Skipped) -> Iterator[Found]:
         uri = remote_uri(system, path)
         relative = path[len(root) :].strip("/").encode("utf-8", "surrogateescape")
         if problem:
-            yield unlisted(uri, relative, problem)
+            yield _unlisted_below(uri, relative, problem)
         elif info["type"] == "directory":
             if "**" not in pattern:
                 yield from from_remote_folder(uri, remote_uri(system, root), skipped)

@@ -34,6 +34,7 @@ from vis_core.video.listing import (
     from_glob,
     from_remote_folder,
     from_remote_glob,
+    is_remote_glob,
     nearest_folder,
     unlisted,
 )
@@ -233,7 +234,7 @@ def _expand_remote(text: str, skipped: Skipped) -> Iterator[Found]:
         return
     try:
         system, inner = filesystem(text)
-        if MAGIC.search(inner):
+        if is_remote_glob(text):
             yield from from_remote_glob(text, skipped)
         elif system.info(inner)["type"] == "directory":
             yield from from_remote_folder(text, text, skipped, by_name=True)
