@@ -24,8 +24,10 @@ from vis_core.video.uris import (
     split_extension,
 )
 
-# "folder": one that cannot be listed, so that nobody knows what is in it.
-SourceKind = Literal["video", "images", "folder"]
+# "folder": one that cannot be listed, so that nobody knows what is in it; "link": one that leads
+# nowhere now, and may have led to a folder.
+SourceKind = Literal["video", "images", "folder", "link"]
+_LEADS_NOWHERE = "the link leads nowhere (any more)"
 _Entries: TypeAlias = dict[str, dict[str, Any]]  # of a remote folder, by name
 Skipped: TypeAlias = collections.Counter[str]  # files that are no videos, by extension
 
@@ -150,7 +152,8 @@ def _unlisted_below(uri: str, path: bytes, problem: str) -> Found:
 
 def unlisted(uri: str, path: bytes, problem: str) -> Found:
     """A folder that cannot be read now: a row that says so, and what was found there stays."""
-    return Found(uri, path or b"root", "folder", _UNKNOWN_FACTS, problem=f"{shown(uri)}: {problem}")
+    kind: SourceKind = "link" if problem == _LEADS_NOWHERE else "folder"
+    return Found(uri, path or b"root", kind, _UNKNOWN_FACTS, problem=f"{shown(uri)}: {problem}")
 
 
 def _walk(top: str, root: str) -> Iterator[_Folder]:
@@ -179,6 +182,18 @@ def _walk(top: str, root: str) -> Iterator[_Folder]:
         for child, is_link in children:
             (links if is_link else folders).append(child)
         yield _Folder(local_uri(path), _below(path, root), files, num_hidden)
+        for name in files:
+            link = os.path.join(path, name)  # noqa: PTH118 - plain strings
+            if not _is_named_as_input(name) and _leads_nowhere(link):
+                yield _Folder(local_uri(link), _below(link, root), {}, problem=_LEADS_NOWHERE)
+
+
+def _is_named_as_input(name: str) -> bool:
+    return extension_of(name) in VIDEO_EXTENSIONS or bool(frame_names([name]))
+
+
+def _leads_nowhere(path: str) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114
 
 
 def _scan(path: str) -> tuple[dict[str, Callable[[], FileFacts]], list[tuple[str, bool]], int]:
@@ -260,7 +275,9 @@ def _glob(folder: str, parts: Sequence[str]) -> Iterator[tuple[str, str]]:
         return
     for name in names:
         path = os.path.join(folder, name)  # noqa: PTH118 - plain strings
-        if len(parts) == 1:
+        if _leads_nowhere(path) and not (len(parts) == 1 and _is_named_as_input(name)):
+            yield path, _LEADS_NOWHERE
+        elif len(parts) == 1:
             yield path, ""
         elif os.path.isdir(path):  # noqa: PTH112
             yield from _glob(path, parts[1:])

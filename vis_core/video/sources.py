@@ -72,6 +72,8 @@ def expand_inputs(inputs: Sequence[str], known: Mapping[str, str]) -> list[Sourc
     for text in inputs:
         before = len(candidates)
         for video in _expand(text, skipped):
+            if video.kind == "link" and not any(uri.startswith(f"{video.uri}/") for uri in known):
+                continue  # nothing was ever found behind it
             found[video.uri] = video
             is_folder = video.kind != "video"
             candidates.append(Candidate(video.uri, video.path, is_folder, video.chosen))
