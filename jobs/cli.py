@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from jobs.commands import audit, eval, export, fuse, label, link, plan, render, synth, train
 from vis_core import errors
+from vis_core.addresses import scrubbed
 from vis_core.errors import ReelmaskError
 
 COMMANDS = (label, plan, link, fuse, eval, export, render, audit, synth, train)
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     """Messages of libraries may span lines, and may be empty."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(scrubbed(str(error)).split()) or type(error).__name__
 
 
 def _interrupt(number: int, frame: object) -> None:

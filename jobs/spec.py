@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +11,7 @@ from vis_core.config import brief, unknown_name
 from vis_core.errors import UsageError
 from vis_core.job import Job, MemberSpec, checked_path, make_job
 from vis_core.systems import get_system
+from vis_core.video.uris import open_regular
 
 MAX_BYTES = 1 << 20
 RUNNERS = ("inline", "ray")
@@ -49,10 +49,11 @@ def _job_of(values: Mapping[str, Any]) -> tuple[Job, str]:
 
 def load_yaml(path: str) -> Mapping[str, Any]:
     try:
-        file = Path(path)
-        if file.stat().st_size > MAX_BYTES:
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise UsageError(f"larger than {MAX_BYTES} bytes; that is no job file")
-        text = file.read_text(encoding="utf-8")
+        text = data.decode()
     except OSError as error:
         raise UsageError(f"cannot read the job file: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

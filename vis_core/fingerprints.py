@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vis_core import config
-from vis_core.errors import UsageError
+from vis_core.addresses import is_remote, scrubbed
+from vis_core.errors import SourceError, UsageError
 from vis_core.system import System
-from vis_core.video.uris import is_remote, open_file
+from vis_core.video.uris import open_file, open_regular, shown
 
 
 def digest_of(value: Any) -> str:
@@ -25,13 +27,30 @@ def digest_of(value: Any) -> str:
 def digest_of_file(path: str, chunk_bytes: int = 1 << 20) -> str:
     """SHA-256 of a file's content."""
     digest = hashlib.sha256()
-    try:
-        with open_file(path) if is_remote(path) else Path(path).open("rb") as file:
-            while chunk := file.read(chunk_bytes):
-                digest.update(chunk)
-    except OSError as error:
-        raise UsageError(f"cannot read {path!r}: {error.strerror or error}") from error
+    with reading(path), open_file(path) if is_remote(path) else open_regular(path) as file:
+        while chunk := file.read(chunk_bytes):
+            digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def reading(path: str, fails: str = "cannot read") -> Iterator[None]:
+    """Whatever keeps a file that a setting names from being read is one line, without secrets."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except SourceError as error:
+        raise UsageError(f"{fails} {error}") from error
+    except OSError as error:
+        raise UsageError(
+            f"{fails} {shown(path)!r}: {error.strerror or scrubbed(str(error))}"
+        ) from error
+    except Exception as error:
+        if not is_remote(path):
+            raise
+        what = f"{type(error).__name__}: {scrubbed(str(error))}"  # every store has its own errors
+        raise UsageError(f"{fails} {shown(path)!r}: {what}") from error
 
 
 def file_digests(settings: Any) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vis_core import config, node_files
+from vis_core.addresses import is_remote, public
 from vis_core.association.fusion import FusionConfig
 from vis_core.errors import UsageError
 from vis_core.fingerprints import file_digests, linker_fingerprint, member_fingerprint
@@ -212,7 +213,9 @@ def _checked_limit(limit: Any) -> int | None:
 
 def _absolute(path: str) -> str:
     """Local inputs as absolute paths, so that the job means the same from anywhere."""
-    return path if "://" in path else os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
+    if is_remote(path) or path.startswith("file:"):
+        return path
+    return os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
 
 
 def _deal_out(
@@ -260,13 +263,13 @@ def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
 def job_record(job: Job) -> dict[str, Any]:
     """The resolved job, as written to `job.yaml`: every setting, fingerprints, versions."""
     return {
-        "inputs": list(job.inputs),
+        "inputs": [public(path) for path in job.inputs],
         "members": [
             {
                 "name": member.name,
                 "system": member.system.name,
-                "predict": config.as_values(member.predict_config),
-                "link": config.as_values(member.link_config),
+                "predict": _shown(member.predict_config),
+                "link": _shown(member.link_config),
                 "weight": member.weight,
                 "fingerprint": member.fingerprint,
                 "linker_fingerprint": member.linker_fingerprint,
@@ -278,9 +281,18 @@ def job_record(job: Job) -> dict[str, Any]:
         ],
         "sampling": dataclasses.asdict(job.sampling),
         "settings": config.as_values(job.settings),
-        "fusion": None if job.fusion is None else config.as_values(job.fusion),
+        "fusion": None if job.fusion is None else _shown(job.fusion),
         "limit": job.limit,
         "versions": library_versions(),
+    }
+
+
+def _shown(settings: Any) -> dict[str, Any]:
+    """Settings as values, without the credentials in addresses of files."""
+    values = config.as_values(settings)
+    return {
+        key: public(value) if isinstance(value, str) and is_remote(value) else value
+        for key, value in values.items()
     }
 
 

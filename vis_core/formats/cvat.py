@@ -25,6 +25,7 @@ from vis_core.formats.names import file_name, video_id_of
 from vis_core.formats.polygons import fill, outlines
 from vis_core.masks import rle
 from vis_core.types import Category
+from vis_core.video.uris import open_regular
 
 _MAX_BYTES = 4 << 30
 _MAX_PIXELS = 64_000_000
@@ -162,7 +163,7 @@ class _Reader:
         try:
             if Path(path).stat().st_size > _MAX_BYTES:
                 raise UsageError(f"{path}: more than {_MAX_BYTES >> 30} GiB, too large to read")
-            with Path(path).open("rb") as file:
+            with open_regular(path) as file:
                 parser.ParseFile(file)
         except expat.ExpatError as error:
             raise UsageError(f"{path}: not XML: {error}") from error

@@ -12,6 +12,7 @@ import safetensors
 
 from vis_core.errors import UsageError
 from vis_core.types import Category
+from vis_core.video.uris import open_regular
 
 _ABOUT = "reelmask"  # the key in a file's metadata
 
@@ -29,6 +30,7 @@ def read_about(path: str) -> About | None:
     if Path(path).suffix != ".safetensors":
         return None
     try:
+        open_regular(path).close()  # the library would wait for a pipe
         with safetensors.safe_open(path, framework="np") as file:
             return about_of(file.metadata() or {})
     except (OSError, safetensors.SafetensorError) as error:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vis_core.errors import UsageError
 from vis_core.models.about import About, about_of, first_line, metadata_of
+from vis_core.video.uris import open_regular
 
 # Where checkpoints of others keep the weights themselves.
 _INSIDE = ("state_dict", "model", "model_state_dict")
@@ -54,6 +55,7 @@ def to_bytes(network: nn.Module, about: About) -> bytes:
 def read_weights(path: str) -> Weights:
     """Tensors of a file that nobody vouches for: nothing in it is executed."""
     try:
+        open_regular(path).close()  # the libraries would wait for a pipe
         if Path(path).suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}

@@ -115,9 +115,15 @@ def current_failures(
 
 
 def _index_failures(videos: pa.Table) -> Iterable[dict[str, Any]]:
-    failed = videos.filter(pc.equal(videos["num_frames"], 0))
+    # With frames: its file could not be reached by this run, what is known of it stays.
+    failed = videos.filter(pc.equal(videos["status"], "failed"))
     for row in failed.select(["video_id", "error"]).to_pylist():
         yield _failure(row["video_id"], 0, 0, "", "index", "SourceError", row["error"] or "")
+    cut = videos.filter(pc.greater(videos["missing_frames"], 0))
+    for row in cut.select(["video_id", "num_frames", "missing_frames"]).to_pylist():
+        there, promised = row["num_frames"], row["num_frames"] + row["missing_frames"]
+        message = f"cut off: {there} of {promised} frames are in the file"
+        yield _failure(row["video_id"], there, promised, "", "index", "CutOff", message)
 
 
 def _link_failures(link_rows: pa.Table) -> Iterable[dict[str, Any]]:
@@ -167,13 +173,15 @@ def with_status(settlement: Settlement, failures: Sequence[dict[str, Any]]) -> p
     """The videos table with the status and reason that prediction and linking found."""
     videos = settlement.videos
     reasons: dict[str, list[str]] = {}
+    has_frames = pc.greater(videos["num_frames"], 0)
+    with_frames = set(videos["video_id"].filter(has_frames).to_pylist())
     for row in failures:
-        if row["stage"] != "index":
+        if row["video_id"] in with_frames:
             where = (
                 f"frames {row['start_frame']}-{row['stop_frame']}: " if row["stop_frame"] else ""
             )
             reasons.setdefault(row["video_id"], []).append(f"{where}{row['message']}")
-    readable = pc.greater(videos["num_frames"], 0).to_pylist()
+    readable = has_frames.to_pylist()
     empty = settlement.videos_without_rows()
     # What the index noted of a file stands; what an earlier run found may no longer hold.
     from_index = pc.not_equal(videos["status"], "partial").to_pylist()

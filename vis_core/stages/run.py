@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vis_core import errors, schema
+from vis_core.addresses import public
 from vis_core.errors import UsageError
 from vis_core.failpoints import failpoint
 from vis_core.job import Job, file_metadata, job_record, new_run_id
@@ -455,7 +456,8 @@ def refuse_other_job(earlier: dict[str, Any] | None, job: Job) -> None:
     """One folder, one job: other settings update it, another system or input does not."""
     if earlier is None:
         return
-    missing = [str(path) for path in earlier["inputs"] if path not in job.inputs]
+    inputs = {public(path) for path in job.inputs}
+    missing = [str(path) for path in earlier["inputs"] if public(str(path)) not in inputs]
     if missing:
         raise UsageError(
             f"{job.out} holds results for {', '.join(missing)}, which this job does not read; use"

@@ -10,6 +10,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, Protocol
 
+from vis_core.addresses import is_remote
 from vis_core.errors import UsageError
 from vis_core.store.local_folder import STAGING_PREFIX, LocalFolder, full_disk_is_clear
 from vis_core.store.object_folder import ObjectFolder
@@ -76,8 +77,8 @@ class Folder(Protocol):
 
 
 def open_folder(root: str, *, create: bool = True) -> Folder:
-    """The folder behind a local path or an fsspec URL."""
-    if "://" in root and not root.startswith("file://"):
+    """The folder behind a local path or an address."""
+    if is_remote(root):
         return ObjectFolder(root)
     path = Path(root.removeprefix("file://"))
     if path.exists() and not path.is_dir():

@@ -17,6 +17,7 @@ import pyarrow as pa
 from vis_core.errors import StorageFullError
 from vis_core.failpoints import failpoint
 from vis_core.store.names import FOLDERS
+from vis_core.video.uris import open_regular
 
 STAGING_PREFIX = ".staging-"
 # What file systems answer to a request they do not know: FAT and exFAT, some FUSE, SMB and NFS.
@@ -83,12 +84,14 @@ class LocalFolder:
         return (self.path / name).stat().st_size
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        with open_regular(self.path / name) as file:
+            return file.read()
 
     def open(self, name: str) -> Any:
         # Arrow's own file, not Python's: no GIL per read, and no Python object that Arrow's
         # threads could still hold when the interpreter ends (seen as a rare abort at exit).
         # As bytes, because names need not be UTF-8.
+        open_regular(self.path / name).close()  # Arrow would wait for a pipe
         return pa.OSFile(os.fsencode(self.path / name), "rb")
 
     @contextlib.contextmanager

@@ -25,6 +25,7 @@ import fsspec
 import pyarrow as pa
 from fsspec.asyn import AsyncFileSystem
 
+from vis_core import addresses
 from vis_core.errors import UsageError
 from vis_core.failpoints import failpoint
 from vis_core.store.local_folder import full_disk_is_clear
@@ -46,20 +47,21 @@ class ObjectFolder:
 
     def __init__(self, root: str, *, patience: Patience | None = None) -> None:
         scheme, _, rest = root.partition("://")
-        self.root = f"{scheme}://{rest.rstrip('/')}"
-        self._patiently = patience or Patience(self.root)
-        try:
-            # Listings must be true now: another process may have written since the last one.
-            self._fs, path = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
-        except ImportError as error:
+        root = f"{scheme}://{rest.rstrip('/')}" if rest else root
+        self.root = addresses.public(root)
+        if root != self.root:
             raise UsageError(
-                f"cannot open {root!r}: {error}; for s3:// it is `pip install 'reelmask[s3]'`"
-            ) from error
-        except ValueError as error:
-            raise UsageError(f"cannot open {root!r}: {error}") from error
+                f"{self.root}: the address of a results folder holds no user name, password or"
+                " token; the store's client takes them from the environment"
+            )
+        self._patiently = patience or Patience(self.root)
+        # Listings must be true now: another process may have written since the last one.
+        self._fs, path = addresses.filesystem(root, use_listings_cache=False)
         self._path = path.rstrip("/")
         if not self._path:
-            raise UsageError(f"{root!r} names no bucket; expected something like s3://bucket/run")
+            raise UsageError(
+                f"{self.root!r} names no bucket; expected something like s3://bucket/run"
+            )
 
     def _full(self, name: str) -> str:
         return f"{self._path}/{name}"

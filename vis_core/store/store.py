@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from vis_core import schema
+from vis_core.addresses import is_remote
 from vis_core.errors import UsageError
 from vis_core.failpoints import failpoint
 from vis_core.store import in_flight, parts
@@ -169,8 +170,7 @@ def open_store(root: str, *, create: bool = True) -> Store:
 
 def is_results_folder(root: str) -> bool:
     """Whether some job has been run into this folder; a store that refuses is an error."""
-    is_local = "://" not in root or root.startswith("file://")
-    if is_local and not Path(root.removeprefix("file://")).is_dir():
+    if not is_remote(root) and not Path(root.removeprefix("file://")).is_dir():
         return False
     return open_folder(root, create=False).exists(JOB)
 
