@@ -42,6 +42,10 @@ _OPTIONAL = (
 )
 
 
+class BadTable(ReelmaskError):
+    """Its columns are not those of `frames`."""
+
+
 class BadRow(ReelmaskError):
     """The first row of a table that is not as it should be."""
 
@@ -97,7 +101,10 @@ class FramesCheck:
 
     def sound(self, table: pa.Table) -> pa.Table:
         """The rows as FRAMES, masks as an encoder writes them; BadRow, if a row is not sound."""
-        rows = schema.conform_table(table, schema.FRAMES).combine_chunks()
+        try:
+            rows = schema.conform_table(table, schema.FRAMES).combine_chunks()
+        except (pa.ArrowException, ValueError, LookupError, OverflowError) as error:
+            raise BadTable(" ".join(str(error).split())) from error
         if not rows.num_rows:
             return rows
         self.check_keys(rows)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from vis_core import schema
 from vis_core.config import brief
 from vis_core.errors import UsageError
-from vis_core.stages.frames_check import BadRow, FramesCheck
+from vis_core.stages.frames_check import BadRow, BadTable, FramesCheck
 from vis_core.store import parts
 from vis_core.store.folder import Folder, open_folder
 from vis_core.store.patience import StorageError
@@ -181,6 +181,8 @@ class FramesTable:
                 f"{self._folder.root}/{group.file}: row {group.first_row + row} (video"
                 f" {brief(video)}, frame {frame}): {bad}"
             ) from bad
+        except BadTable as bad:
+            raise self._unreadable(group.file, bad) from bad
 
     def _check_keys(self, video: Ints) -> None:
         position = self._columns["position"]
@@ -219,10 +221,13 @@ class FramesTable:
             except StorageError:
                 raise  # an outage says nothing about the file
             except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
-                message = " ".join(str(error).split())
-                raise UsageError(
-                    f"{self._folder.root}/{file} cannot be read as a `frames` table: {message}"
-                ) from error
+                raise self._unreadable(file, error) from error
+
+    def _unreadable(self, file: str, error: Exception) -> UsageError:
+        message = " ".join(str(error).split())
+        return UsageError(
+            f"{self._folder.root}/{file} cannot be read as a `frames` table: {message}"
+        )
 
     def _open(self, file: str) -> pa.NativeFile:
         return self._folder.open(file)
