@@ -30,10 +30,11 @@ from vis_core.columns import (
 )
 from vis_core.config import brief
 from vis_core.errors import ReelmaskError
+from vis_core.formats.model import MOST_FRAMES
 from vis_core.formats.untrusted import check_masks
 from vis_core.masks import rle
+from vis_core.parquet_errors import UNREADABLE
 
-MOST_FRAMES = 100_000_000  # of a video; at 25 a second, 46 days
 _MOST = 2**31 - 1
 _VECTORS = {"box": 4, "center": 2, "mean_offset": 2, "class_scores": None, "embedding": None}
 _OPTIONAL = (
@@ -103,7 +104,7 @@ class FramesCheck:
         """The rows as FRAMES, masks as an encoder writes them; BadRow, if a row is not sound."""
         try:
             rows = schema.conform_table(table, schema.FRAMES).combine_chunks()
-        except (pa.ArrowException, ValueError, LookupError, OverflowError) as error:
+        except UNREADABLE as error:
             raise BadTable(" ".join(str(error).split())) from error
         if not rows.num_rows:
             return rows

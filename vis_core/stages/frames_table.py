@@ -22,16 +22,17 @@ import pyarrow.parquet as pq
 from vis_core import schema
 from vis_core.config import brief
 from vis_core.errors import UsageError
+from vis_core.parquet_errors import reading
 from vis_core.stages.frames_check import BadRow, BadTable, FramesCheck
 from vis_core.store import parts
 from vis_core.store.folder import Folder, open_folder
-from vis_core.store.patience import StorageError
 from vis_core.store.planning import SPAN
 from vis_core.store.store import CATEGORIES, VIDEOS, Store
 from vis_core.types import VideoInfo
 
 _KEYS = ("video_id", "fingerprint", "member", "window", "frame_index", "height", "width")
 _NEEDED = {"video_id", "frame_index", "height", "width", "instances"}
+_UNREADABLE = "cannot be read as a `frames` table"
 _GROUPS_IN_MEMORY = 4
 _MAX_GROUP_BYTES = 4 << 30  # of one row group, unpacked
 _MAX_GROUP_ROWS = 1 << 24
@@ -182,7 +183,8 @@ class FramesTable:
                 f" {brief(video)}, frame {frame}): {bad}"
             ) from bad
         except BadTable as bad:
-            raise self._unreadable(group.file, bad) from bad
+            name = f"{self._folder.root}/{group.file}"
+            raise UsageError(f"{name} {_UNREADABLE}: {bad}") from bad
 
     def _check_keys(self, video: Ints) -> None:
         position = self._columns["position"]
@@ -215,19 +217,11 @@ class FramesTable:
     def _reading(self, file: str) -> Iterator[pq.ParquetFile]:
         """Arrow's errors do not say which file they are about."""
         with self._open(file) as opened:
-            parquet = _parquet(self._folder, file, opened)
-            try:
+            name = f"{self._folder.root}/{file}"
+            with reading(name, "is no Parquet file"):
+                parquet = pq.ParquetFile(opened)
+            with reading(name, _UNREADABLE):
                 yield parquet
-            except StorageError:
-                raise  # an outage says nothing about the file
-            except (pa.ArrowException, OSError, ValueError, LookupError, OverflowError) as error:
-                raise self._unreadable(file, error) from error
-
-    def _unreadable(self, file: str, error: Exception) -> UsageError:
-        message = " ".join(str(error).split())
-        return UsageError(
-            f"{self._folder.root}/{file} cannot be read as a `frames` table: {message}"
-        )
 
     def _open(self, file: str) -> pa.NativeFile:
         return self._folder.open(file)
@@ -250,15 +244,6 @@ def video_of_rows(video_id: str, height: Ints, width: Ints, frame_index: Ints) -
         duration_seconds=0.0,
         codec="",
     )
-
-
-def _parquet(folder: Folder, file: str, opened: pa.NativeFile) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(opened)
-    except StorageError:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UsageError(f"{folder.root}/{file} is no Parquet file: {error}") from error
 
 
 def _check_is_readable(group: pq.RowGroupMetaData) -> None:

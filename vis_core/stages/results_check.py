@@ -6,7 +6,6 @@ not, with video, track and frame; a folder full of them gives the first, and how
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -18,9 +17,10 @@ import pyarrow.parquet as pq
 
 from vis_core import schema
 from vis_core.config import brief
+from vis_core.errors import UsageError
 from vis_core.formats.untrusted import check_masks
 from vis_core.masks import rle
-from vis_core.store.patience import StorageError
+from vis_core.parquet_errors import reading
 from vis_core.store.results import MASKS, TRACKS
 from vis_core.store.store import CATEGORIES, Store
 
@@ -47,10 +47,6 @@ class _Known:
     labels: Set[int]
 
 
-class _DamagedFile(Exception):
-    """A results file that cannot be read; says which."""
-
-
 def row_problems(store: Store, videos: pa.Table) -> list[str]:
     """The rows that do not fit, the first of them one by one."""
     found = _problems(store, videos)
@@ -67,24 +63,13 @@ def _problems(store: Store, videos: pa.Table) -> Iterator[str]:
     for name in store.folder.names(TRACKS):
         try:
             yield from _file_problems(store, name, known)
-        except _DamagedFile as damage:
+        except UsageError as damage:
             yield str(damage)
-
-
-@contextlib.contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Arrow's errors do not say which file they are about."""
-    try:
-        yield
-    except StorageError:
-        raise  # an outage says nothing about the file
-    except (OSError, pa.ArrowException, ValueError, LookupError) as error:
-        raise _DamagedFile(f"{name} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _file_problems(store: Store, name: str, known: _Known) -> Iterator[str]:
     path = f"{TRACKS}/{name}"
-    with _reading(path), store.folder.open(path) as file:
+    with reading(path), store.folder.open(path) as file:
         table = pq.read_table(file, page_checksum_verification=True)
         rows = schema.conform_table(table, schema.TRACKS).to_pylist()
     tracks: dict[_Key, _Seen] = {}
@@ -99,7 +84,7 @@ def _file_problems(store: Store, name: str, known: _Known) -> Iterator[str]:
             yield from (where + problem for problem in _track_problems(row, known))
             tracks[key] = _Seen(row)
     path = f"{MASKS}/{name}"
-    with _reading(path), store.folder.open(path) as file:
+    with reading(path), store.folder.open(path) as file:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         for group in range(parquet.num_row_groups):
             masks = schema.conform_table(parquet.read_row_group(group), schema.MASKS)
