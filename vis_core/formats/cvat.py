@@ -123,7 +123,7 @@ def read_cvat(path: str, labels: Mapping[str, int] | None = None) -> VideoTracks
     numbers = labels or {name: number for number, name in enumerate(found.labels, 1)}
     for name in found.track_labels:
         if name not in numbers:
-            raise UsageError(f"{path}: a track has label {name!r}, which is not listed")
+            raise UsageError(f"{path}: a track has label {brief(name)}, which is not listed")
     return make_tracks(
         header,
         track_ids=found.track_ids,
@@ -165,7 +165,7 @@ class _Reader:
                 raise UsageError(f"{path}: more than {_MAX_BYTES >> 30} GiB, too large to read")
             with open_regular(path) as file:
                 parser.ParseFile(file)
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError, ValueError) as error:  # or an encoding unknown
             raise UsageError(f"{path}: not XML: {error}") from error
         except OSError as error:
             raise UsageError(f"cannot read {path!r}: {error.strerror or error}") from error

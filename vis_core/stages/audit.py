@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,10 +14,10 @@ import pyarrow.parquet as pq
 from vis_core import schema
 from vis_core.errors import UsageError
 from vis_core.job import Job, job_from_record
-from vis_core.masks import rle
 from vis_core.stages import finish
 from vis_core.stages.link import track_key
 from vis_core.stages.plan import attempts_that_count, quarantined
+from vis_core.stages.results_check import row_problems
 from vis_core.stages.settle import Settlement
 from vis_core.store import parts
 from vis_core.store.folder import STAGING_PREFIX, LocalFolder
@@ -58,7 +57,7 @@ def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -
     problems += _account_problems(job, settlement)
     problems += _result_problems(store, job, settlement)
     if deep and not problems:
-        problems += _mask_problems(store)
+        problems += row_problems(store, settlement.videos)
     files = {name for name in store.folder.names(parts.FRAMES) if name.endswith(".parquet")}
     known = store.manifest.segments.load()["part"]
     return Audit(
@@ -153,75 +152,6 @@ def _num_rows(store: Store, name: str) -> int | None:
         raise
     except (OSError, pa.ArrowInvalid):
         return None
-
-
-class _DamagedFile(Exception):
-    """A results file that cannot be read; says which."""
-
-
-@contextlib.contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Arrow's errors do not say which file they are about."""
-    try:
-        yield
-    except StorageError:
-        raise  # an outage says nothing about the file
-    except (OSError, pa.ArrowException) as error:
-        raise _DamagedFile(f"{name} cannot be read: {' '.join(str(error).split())}") from error
-
-
-def _mask_problems(store: Store) -> Iterator[str]:
-    """Each track's masks: there, as many as it says, well formed, with tight boxes."""
-    for name in store.folder.names(TRACKS):
-        try:
-            yield from _file_problems(store, name)
-        except _DamagedFile as damage:
-            yield str(damage)
-
-
-def _file_problems(store: Store, name: str) -> Iterator[str]:
-    with _reading(f"{TRACKS}/{name}"):
-        tracks = _read(store, f"{TRACKS}/{name}")
-    sizes = {
-        (row["video_id"], row["track_id"]): row
-        for row in tracks.drop_columns(["entries", "class_scores"]).to_pylist()
-    }
-    counts: dict[tuple[str, int], int] = {}
-    with _reading(f"{MASKS}/{name}"), store.folder.open(f"{MASKS}/{name}") as file:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        for group in range(parquet.num_row_groups):
-            yield from _group_problems(parquet.read_row_group(group), sizes, counts)
-    for key, row in sizes.items():
-        if counts.get(key, 0) != row["num_frames"]:
-            yield f"track {key}: {counts.get(key, 0)} masks for {row['num_frames']} frames"
-
-
-def _group_problems(
-    masks: pa.Table, tracks: Mapping[tuple[str, int], Any], counts: dict[tuple[str, int], int]
-) -> Iterator[str]:
-    keys = list(zip(masks["video_id"].to_pylist(), masks["track_id"].to_pylist(), strict=True))
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for position, key in enumerate(keys):
-        counts[key] = counts.get(key, 0) + 1
-        if key not in tracks:
-            yield f"masks of a track that is not there: {key}"
-        else:
-            by_size.setdefault((tracks[key]["height"], tracks[key]["width"]), []).append(position)
-    for size, positions in by_size.items():
-        counts_bytes = masks["mask"].take(pa.array(positions)).to_pylist()
-        try:
-            rle.validate_counts(counts_bytes, size)
-        except ValueError as error:
-            yield f"{keys[positions[0]][0]}: {error}"
-            continue
-        boxes = masks["box"].take(pa.array(positions)).to_pylist()
-        if (rle.boxes(counts_bytes, size) != boxes).any():
-            yield f"{keys[positions[0]][0]}: boxes that are not tight around their masks"
-
-
-def _read(store: Store, name: str) -> pa.Table:
-    with store.folder.open(name) as file:
-        return pq.read_table(file, page_checksum_verification=True)
 
 
 def explain(store: Store, systems: Mapping[str, System], video_id: str) -> dict[str, Any]:

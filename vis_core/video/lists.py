@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from vis_core.addresses import is_remote, scrubbed
+from vis_core.config import brief
 from vis_core.errors import ReelmaskError, SourceError, UsageError
 from vis_core.video.uris import local_path, local_uri, open_file, shown
 
@@ -59,7 +60,8 @@ def _entry(row: _Row, uri: str) -> ListEntry:
     column = next((name for name in _ADDRESS_COLUMNS if values.get(name)), None)
     if column is None:
         raise UsageError(
-            f"{row.where}: expected a column 'uri' or 'path' in every row, got {sorted(values)}"
+            f"{row.where}: expected a column 'uri' or 'path' in every row, got"
+            f" {brief(sorted(values))}"
         )
     address = str(values[column])
     if len(address) > _MAX_ADDRESS:
@@ -72,8 +74,20 @@ def _entry(row: _Row, uri: str) -> ListEntry:
             f"{row.where}: expected a path or URL, got one with a NUL character"
             f" ({address[:40]!r}); is this a text file?"
         )
+    _check_is_encodable(address, row.where)
     video_id = values.get("video_id")
     return ListEntry(_absolute(address, uri), str(video_id) if video_id else None)
+
+
+def _check_is_encodable(address: str, where: str) -> None:
+    """JSON can spell halves of characters, which no name holds."""
+    try:
+        os.fsencode(address)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{where}: expected a path or URL, got one with half a character"
+            f" ({address[:40]!a}): write it as UTF-8"
+        ) from error
 
 
 def _absolute(address: str, list_uri: str) -> str:
@@ -144,10 +158,11 @@ def _read_jsonl(file: BinaryIO, name: str) -> Iterator[_Row]:
 
 
 def _read_parquet(file: BinaryIO, name: str) -> Iterator[_Row]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    from vis_core.parquet_errors import reading
+
+    with reading(f"{name}:", "not a Parquet file"):
         table = pq.ParquetFile(file)
         columns = [n for n in table.schema_arrow.names if n in (*_ADDRESS_COLUMNS, "video_id")]
         first = 1
@@ -155,5 +170,3 @@ def _read_parquet(file: BinaryIO, name: str) -> Iterator[_Row]:
             for number, row in enumerate(batch.to_pylist(), first):
                 yield _Row(f"{name} row {number}", row)
             first += len(batch)
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{name}: not a Parquet file: {error}") from error

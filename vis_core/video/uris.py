@@ -62,8 +62,8 @@ def local_path(uri: str) -> str | None:
         return None
     if not uri.startswith("file:"):
         return uri
-    path = urllib.parse.unquote_to_bytes(uri.removeprefix("file:").removeprefix("//"))
-    return os.fsdecode(path)
+    text = uri.removeprefix("file:").removeprefix("//")
+    return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(text)))
 
 
 def split_extension(name: AnyStr) -> tuple[AnyStr, AnyStr]:
