@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs import progress
+from jobs import progress, signals, terminal
 from jobs.commands import label
 from vis_core import config, errors
 from vis_core.data.synth.config import SynthConfig
@@ -63,6 +63,11 @@ CLIPS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    with terminal.guarded():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.demo",
         description="Labels three clips here, system by system, and shows what came out.",
@@ -73,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runner", choices=["inline", "ray"], default="ray")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, handlers=[terminal.Handler()])
+    signals.interrupt_on_termination()
     try:
         return _demo(arguments)
     except (ReelmaskError, OSError) as error:
@@ -232,7 +238,7 @@ def _draw(results: Path, system: str, folder: Path) -> list[tuple[VideoInfo, Str
     source = RenderSource(str(results))
     report = render(source, str(overlays), progress=progress.for_stderr())
     for video_id, reason in report.skipped.items():
-        print(f"  skipped {video_id}: {reason}")
+        print(f"  skipped {terminal.one_line(video_id)}: {terminal.one_line(reason)}")
     drawn = [video for video in source.videos if video.video_id not in report.skipped]
     counts = _rows_of_videos(results, "tracks")
     with VideoReader() as reader:
@@ -269,7 +275,9 @@ def _rows(results: Path, system: str) -> list[list[str]]:
     for video in sorted(table_to_videos(store.videos()), key=_rank):
         name = video.video_id
         numbers = video.num_frames, tracks[name], masks[name]
-        rows.append([name, system, *map(str, numbers), f"{seconds.get(name, 0.0):.1f}"])
+        rows.append(
+            [terminal.one_line(name), system, *map(str, numbers), f"{seconds.get(name, 0.0):.1f}"]
+        )
     return rows
 
 

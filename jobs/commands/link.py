@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs import progress
 from jobs.commands.arguments import add_flags
+from jobs.terminal import one_line
 from vis_core import config, errors
 from vis_core.job import JobSettings, checked_path
 from vis_core.schema import FileMetadata
@@ -81,5 +82,5 @@ def _report(linked: list[Linked], out: str, *, as_json: bool) -> int:
             f" in {out}"
         )
         for row in failed:
-            print(f"  {row['video_id']}: {row['error']}")
+            print(f"  {one_line(row['video_id'])}: {one_line(row['error'])}")
     return errors.EXIT_QUARANTINE if failed else errors.EXIT_OK
