@@ -93,7 +93,7 @@ class Output:
         return getattr(self._stream, name)
 
 
-class Handler(logging.StreamHandler):  # type: ignore[type-arg]
+class Handler(logging.StreamHandler):
     """Log lines to what stderr is at the time."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ def guarded() -> Iterator[None]:
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
     out, err = Output(sys.stdout), Output(sys.stderr)
-    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    sys.stdout, sys.stderr = out, err
     try:
         yield
     finally:

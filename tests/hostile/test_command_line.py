@@ -199,20 +199,21 @@ def test_json_stays_json(evil, capfd):
     assert harmless(text) and json.loads(text)["video"]["video_id"] == video
 
 
-@pytest.mark.parametrize(
-    "locale",
-    [
-        {"PYTHONIOENCODING": "ascii"},
-        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-    ],
-)
-def test_a_terminal_that_lacks_letters_gets_escapes(tmp_path, locale):
-    write_clips(tmp_path / "日本", 1, num_frames=3)
-    given = ["label", str(tmp_path / "日本"), "--out", str(tmp_path / "out"), "--system", "oracle"]
+def test_a_terminal_that_lacks_letters_gets_escapes(tmp_path):
+    """Both what is printed and what is said of it, whatever encoding is asked for."""
+    (clip,) = write_clips(tmp_path / "in", 1, num_frames=3)
+    clip.rename(clip.with_name("日本.mp4"))
+    given = ["label", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--system", "oracle"]
     assert cli.main([*given, "--set", "truth=formula:1"]) == 0
-    done = in_shell(f"$R explain {tmp_path}/out clip_0000", **locale)
-    assert done.returncode == 0, done.stderr
-    assert r"\u65e5\u672c" in done.stdout and done.stderr == ""
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for video, locale, code in (
+        ("日本", {"PYTHONIOENCODING": "ascii"}, 0),
+        ("日本", {"PYTHONIOENCODING": "latin-1:strict"}, 0),
+        ("another", plain, errors.EXIT_USAGE),
+    ):
+        done = in_shell(f"$R explain {tmp_path}/out {video}", **locale)
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+        assert r"\u65e5\u672c" in done.stdout + done.stderr
 
 
 # --- stopped from outside -------------------------------------------------------------------------
