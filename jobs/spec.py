@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from vis_core import plain_yaml
 from vis_core.config import brief, unknown_name
 from vis_core.errors import UsageError
-from vis_core.job import Job, MemberSpec, checked_path, make_job
+from vis_core.job import MAX_MEMBERS, Job, MemberSpec, checked_path, make_job
+from vis_core.plain_yaml import MAX_BYTES
 from vis_core.systems import get_system
 
-MAX_BYTES = 1 << 20
 RUNNERS = ("inline", "ray")
 _KEYS = ("inputs", "out", "system", "members", "settings", "every", "fps", "limit", "runner")
 _MEMBER_KEYS = ("name", "system", "settings", "weight")
@@ -48,23 +47,20 @@ def _job_of(values: Mapping[str, Any]) -> tuple[Job, str]:
 
 
 def load_yaml(path: str) -> Mapping[str, Any]:
+    """What a job file holds; bounded, because it may come from anybody."""
     try:
-        file = Path(path)
-        if file.stat().st_size > MAX_BYTES:
+        if not Path(path).is_file() and Path(path).exists():
+            raise UsageError("expected a job file, this is no regular file")
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise UsageError(f"larger than {MAX_BYTES} bytes; that is no job file")
-        text = file.read_text(encoding="utf-8")
+        text = data.decode()
     except OSError as error:
         raise UsageError(f"cannot read the job file: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"cannot read the job file: not UTF-8: {error}") from error
-    try:
-        values = yaml.safe_load(text)
-    except RecursionError as error:
-        raise UsageError("not a job file: nested too deeply") from error
-    # Besides its own errors, PyYAML lets out what its constructors stumble over ("2024-99-99").
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UsageError(f"not valid YAML: {' '.join(str(error).split())}") from error
-    return _mapping("the file", values)
+    return _mapping("the file", plain_yaml.parse(text))
 
 
 def _mapping(what: str, value: Any) -> Mapping[str, Any]:
@@ -105,6 +101,8 @@ def _members(values: Mapping[str, Any]) -> list[MemberSpec]:
     members = values["members"]
     if not isinstance(members, list) or not members:
         raise UsageError(f"members: expected a list of one or more, got {brief(members)}")
+    if len(members) > MAX_MEMBERS:
+        raise UsageError(f"members: expected at most {MAX_MEMBERS}, got {len(members)}")
     return [_member(entry) for entry in members]
 
 

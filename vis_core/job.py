@@ -41,6 +41,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "max_frame_pixels": (1, (1 << 31) - 1),
     "max_video_frames": (1, (1 << 31) - 1),
 }
+MAX_MEMBERS = 64
 _REASONS = {"decode_memory_bytes": "; the decoder itself needs some before the first frame"}
 
 
@@ -151,6 +152,8 @@ def make_job(
     """
     if not members:
         raise UsageError("a job needs at least one member; name a system")
+    if len(members) > MAX_MEMBERS:
+        raise UsageError(f"members: expected at most {MAX_MEMBERS}, got {len(members)}")
     if not inputs:
         raise UsageError("a job needs at least one input: a file, folder, glob, list or URL")
     try:

@@ -33,8 +33,8 @@ def add(commands: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    values = dict(load_yaml(arguments.file))
     try:
+        values = dict(load_yaml(arguments.file))
         runner = arguments.runner or values.pop("runner", "inline")
         values.pop("runner", None)
         if runner not in RUNNERS:
