@@ -13,6 +13,7 @@ from vis_core import config, errors
 from vis_core.job import JobSettings, checked_path
 from vis_core.schema import FileMetadata
 from vis_core.stages import relink
+from vis_core.stages.link_columns import check_columns
 from vis_core.stages.relink import Linked, Relink
 from vis_core.systems import SYSTEMS, get_system
 
@@ -48,6 +49,7 @@ def _link(arguments: argparse.Namespace) -> int:
         metadata=FileMetadata(system=system.name),
         row_group_bytes=settings.row_group_bytes,
     )
+    check_columns(job, SYSTEMS)
     relink.prepare_out(job.out)
     shown = progress.for_stderr()
     shown.begin("link", predictions.videos_table().num_rows, "videos")

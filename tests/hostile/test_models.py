@@ -175,3 +175,70 @@ def test_a_description_that_belongs_to_no_network(clips, tmp_path, refused, chan
     save_file(load_file(path), path, metadata={"reelmask": text})
     given = ("--system", "idol", "--set", f"weights={path}")
     assert says in refused("label", clips, "--out", tmp_path / "out", *given)
+
+
+# --- linkers --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bare(clips, tmp_path_factory):
+    """Predictions with what every instance has, and class scores."""
+    out = tmp_path_factory.mktemp("bare") / "out"
+    given = ["label", str(clips), "--out", str(out), "--system", "oracle"]
+    sets = ["--set", f"truth={clips}/truth.json", "--set", "proposals=false"]
+    assert cli.main([*given, *sets]) == errors.EXIT_QUARANTINE  # the oracle links by proposals
+    return out
+
+
+LACKS = {
+    "idol": ("`embedding`", "--system idol or oracle (embedding_dim=16)"),
+    "minvis": ("`prev_query` or `embedding`", "--system idol or oracle (embedding_dim=16)"),
+    "propose_reduce": ("`proposal`", "--system oracle (proposals=true) or propose_reduce"),
+    "oracle": ("`proposal`", "--system oracle (proposals=true) or propose_reduce"),
+    "instance_flow": ("`center`", "--system oracle (centers=true)"),
+}
+
+
+@pytest.mark.parametrize("what", ["folder", "table"])
+@pytest.mark.parametrize("system", LACKS)
+def test_a_linker_that_lacks_what_it_reads_is_one_mistake(bare, tmp_path, refused, system, what):
+    """Said once, before anything is linked or written, with whose predictions have it."""
+    frames = bare if what == "folder" else bare / "frames"
+    line = refused("link", frames, "--system", system, "--out", tmp_path / "out")
+    column, makers = LACKS[system]
+    assert f"{system} links by {column}, which these predictions do not have" in line
+    assert makers in line and not (tmp_path / "out").exists()
+
+
+def test_how_instance_flow_links_decides_what_it_reads(bare, tmp_path, refused):
+    given = ("link", bare, "--system", "instance_flow", "--out", tmp_path / "out")
+    line = refused(*given, "--set", "flow_mode=affinity")
+    assert "`center`" in line
+
+
+def test_a_column_that_is_not_in_the_table_at_all(bare, tmp_path, refused):
+    """Tables of others have the columns they have."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (file,) = (bare / "frames").glob("*.parquet")
+    rows = pq.read_table(file)
+    keep = ("score", "label", "box", "mask")
+    instances = rows["instances"].combine_chunks()
+    fields = [instances.values.field(name) for name in keep]
+    struct = pa.StructArray.from_arrays(fields, names=list(keep))
+    lists = pa.ListArray.from_arrays(instances.offsets, struct)
+    position = rows.schema.get_field_index("instances")
+    pq.write_table(rows.set_column(position, "instances", lists), tmp_path / "t.parquet")
+    given = ("link", tmp_path / "t.parquet", "--system", "idol", "--out", tmp_path / "out")
+    assert "idol links by `embedding`" in refused(*given)
+    given = ("link", tmp_path / "t.parquet", "--system", "flow_match", "--out", tmp_path / "out")
+    assert cli.main([str(word) for word in given]) == 0
+
+
+def test_rows_without_any_instance_lack_nothing(clips, tmp_path):
+    given = ["label", str(clips), "--out", str(tmp_path / "out"), "--system", "oracle"]
+    sets = ["--set", f"truth={clips}/truth.json", "--set", "drop=1"]
+    assert cli.main([*given, *sets]) == 0
+    words = ["link", str(tmp_path / "out"), "--system", "idol", "--out", str(tmp_path / "linked")]
+    assert cli.main(words) == 0
