@@ -1,6 +1,7 @@
 """Job files from anybody: bounded while they are read, and every mistake has its line."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,7 +9,8 @@ import pytest
 import yaml
 
 from jobs import cli
-from tests.support.results import REPO
+from tests.support.clips import write_clips
+from tests.support.results import REPO, result_digest, run_record
 from vis_core import errors, plain_yaml
 from vis_core.config import brief
 from vis_core.errors import UsageError
@@ -131,3 +133,131 @@ def test_only_regular_files_are_job_files(tmp_path, refused, what):
     elif what == "folder":
         path.mkdir()
     assert "no regular file" in refused("job", "run", path)
+
+
+# --- the record of a run --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    write_clips(folder, 2, num_frames=6)
+    return folder
+
+
+def job_file(path, clips, **changes):
+    values = {"inputs": str(clips), "out": str(path.parent), "system": "oracle"}
+    values["settings"] = {"truth": f"{clips}/truth.json", "shard_frames": 3, "min_len": 2}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({**values, **changes}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def labelled(clips, tmp_path_factory):
+    out = tmp_path_factory.mktemp("labelled") / "out"
+    file = job_file(out.with_name("mine.yaml"), clips, out=str(out), every=2, limit=1)
+    assert cli.main(["job", "run", str(file)]) == 0
+    return out
+
+
+def test_the_record_of_a_run_is_a_job_that_computes_nothing_again(labelled, tmp_path):
+    out = shutil.copytree(labelled, tmp_path / "moved")
+    before = yaml.safe_load((out / "job.yaml").read_text())
+    for _ in range(2):
+        assert cli.main(["job", "run", str(out / "job.yaml")]) == 0
+        record = run_record(out)
+        assert (record["frames_predicted"], record["videos_linked"]) == (0, 0)
+        assert yaml.safe_load((out / "job.yaml").read_text()) == before
+        assert result_digest(out) == result_digest(labelled)
+    assert cli.main(["plan", str(out / "job.yaml")]) == 0
+
+
+def test_the_record_of_several_members_is_a_job(clips, tmp_path):
+    """With other settings for each, a weight, and settings of their fusion."""
+    members = [
+        {"name": "a", "system": "oracle", "settings": {"jitter_px": 1.0}, "weight": 2.0},
+        {"name": "b", "system": "oracle", "settings": {"min_len": 1}},
+    ]
+    out = tmp_path / "out"
+    file = tmp_path / "mine.yaml"
+    job_file(file, clips, out=str(out), members=members)
+    values = yaml.safe_load(file.read_text())
+    del values["system"]
+    values["settings"] |= {"tau": 0.4}
+    file.write_text(yaml.safe_dump(values))
+    assert cli.main(["job", "run", str(file)]) == 0
+    before = (out / "job.yaml").read_bytes(), result_digest(out)
+    assert cli.main(["job", "run", str(out / "job.yaml")]) == 0
+    assert ((out / "job.yaml").read_bytes(), result_digest(out)) == before
+    assert (run_record(out)["frames_predicted"], run_record(out)["videos_linked"]) == (0, 0)
+
+
+def test_a_record_that_was_taken_elsewhere_says_where_to_run_it(labelled, tmp_path, refused):
+    file = shutil.copy(labelled / "job.yaml", tmp_path / "mine.yaml")
+    assert "run it there (OUT/job.yaml), or add `out: FOLDER`" in refused("job", "run", file)
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.yaml"]
+    with (tmp_path / "mine.yaml").open("a") as text:
+        text.write(f"out: {tmp_path}/out\n")
+    assert cli.main(["job", "run", str(file)]) == 0
+    assert result_digest(tmp_path / "out") == result_digest(labelled)
+
+
+@pytest.mark.parametrize("replace", [[], ["--replace"]])
+@pytest.mark.parametrize("command", ["job", "label", "link", "fuse"])
+def test_a_job_file_of_ones_own_is_never_overwritten(
+    clips, labelled, tmp_path, refused, command, replace
+):
+    """Whoever keeps it in the folder that it names keeps it."""
+    file = job_file(tmp_path / "out" / "job.yaml", clips)
+    before = file.read_bytes()
+    words = {
+        "job": ["job", "run", file, *replace],
+        "label": [
+            *("label", clips, "--out", file.parent, "--system", "oracle", *replace),
+            *("--set", "truth=formula:1"),
+        ],
+        "link": ["link", labelled, "--system", "oracle", "--out", file.parent],
+        "fuse": ["fuse", f"a={labelled}", f"b={labelled}", "--out", file.parent],
+    }
+    line = refused(*words[command])
+    assert "job.yaml" in line and str(file.parent) in line
+    assert file.read_bytes() == before and list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"mine": 1}', "not JSON", "[" * 100_000], ids=["mine", "text", "deep"]
+)
+@pytest.mark.parametrize("name", ["run.json", "link.json", "fuse.json", "job.yaml"])
+def test_records_of_others_are_never_overwritten(clips, labelled, tmp_path, refused, name, text):
+    file = tmp_path / "out" / name
+    file.parent.mkdir()
+    file.write_text(text)
+    line = refused("job", "run", job_file(tmp_path / "mine.yaml", clips, out=str(file.parent)))
+    assert name in line
+    line = refused("link", labelled, "--system", "oracle", "--out", file.parent)
+    assert name in line
+    assert file.read_text() == text and list(file.parent.iterdir()) == [file]
+
+
+def test_a_damaged_record_of_our_own_is_no_stranger(labelled, tmp_path):
+    out = shutil.copytree(labelled, tmp_path / "out")
+    (out / "run.json").write_text("{")
+    assert cli.main(["job", "run", str(out / "job.yaml")]) == 0
+    assert run_record(out)["exit_code"] == 0
+
+
+def test_linked_results_are_not_deleted_by_a_run(clips, labelled, tmp_path, refused):
+    linked = tmp_path / "linked"
+    assert cli.main(["link", str(labelled), "--system", "oracle", "--out", str(linked)]) == 0
+    before = result_digest(linked)
+    line = refused("job", "run", job_file(tmp_path / "mine.yaml", clips, out=str(linked)))
+    assert "holds results of `reelmask link`" in line and result_digest(linked) == before
+
+
+def test_predictions_whose_record_is_gone_are_not_linked_over(labelled, tmp_path, refused):
+    out = shutil.copytree(labelled, tmp_path / "out")
+    (out / "job.yaml").unlink()
+    before = result_digest(out)
+    line = refused("link", labelled, "--system", "oracle", "--out", out)
+    assert "what is there would be deleted" in line and result_digest(out) == before
