@@ -31,6 +31,7 @@ from vis_core.errors import ReelmaskError, UsageError
 from vis_core.job import Job, MemberSpec, make_job
 from vis_core.schema import table_to_videos
 from vis_core.store import parts
+from vis_core.store.local_folder import LocalFolder
 from vis_core.store.store import CURRENT, Store, is_results_folder, open_store
 from vis_core.systems import get_system
 from vis_core.types import VideoInfo
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from vis_core.render.sheet import Strip
 
 _CURRENT = pa.schema([("file", pa.string())])
+_MARK = ".reelmask-demo"  # says that a folder is a demo's
 SHEET_BYTES = 400_000
 SHARD_FRAMES = 36  # small, so that two cores have work: who comes first takes two units
 
@@ -94,6 +96,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     own = _own_video(arguments.video) if arguments.video is not None else None
     clips = CLIPS if own is None else CLIPS[:-1]
+    _take(folder)
     paths = _write_clips(folder / "clips", clips)
     known = [path for clip, path in zip(clips, paths, strict=True) if _has_categories(clip)]
     wanted = [arguments.system] if arguments.system else [*ANY_VIDEO, *TRAINED]
@@ -112,6 +115,18 @@ def _demo(arguments: argparse.Namespace) -> int:
     print(_table(rows))
     print(_where_to_look(folder, wanted))
     return code
+
+
+def _take(folder: Path) -> None:
+    """A new or empty folder, or one of an earlier demo: what is in it may be written over."""
+    mark, truth = folder / _MARK, folder / "clips" / "truth.json"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; expected a folder")
+    ours = mark.is_file() or (truth.is_file() and '"generator_version"' in truth.read_text())
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise UsageError(f"{folder} holds files that are no demo's; choose a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def _has_categories(clip: _Clip) -> bool:
@@ -161,8 +176,8 @@ def _write_clips(folder: Path, clips: Sequence[_Clip]) -> list[str]:
     try:
         for clip, path in zip(clips, paths, strict=True):
             frames = generate_clip(clip.config, clip.seed).frames
-            size = {"height": clip.config.height, "width": clip.config.width}
-            with open_video(path, fps=clip.config.fps, **size) as video:
+            height, width = clip.config.height, clip.config.width
+            with open_video(path, fps=clip.config.fps, height=height, width=width) as video:
                 for frame in frames:
                     video.write(frame)
             shown.advance(1)
@@ -254,7 +269,7 @@ def _write_sheet(path: Path, strips: Sequence[tuple[VideoInfo, Strip]]) -> None:
     from vis_core.render.sheet import contact_sheet
 
     ordered = [strip for _, strip in sorted(strips, key=lambda pair: _rank(pair[0]))]
-    path.write_bytes(contact_sheet(ordered, SHEET_BYTES))
+    LocalFolder(path.parent).replace(path.name, contact_sheet(ordered, SHEET_BYTES))
 
 
 def _rank(video: VideoInfo) -> tuple[int, str]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -264,3 +265,115 @@ def test_sigterm_under_ray_keeps_what_was_done(clips, labelled, tmp_path):
     assert list((out / "manifest" / "segments").glob("*.parquet"))
     assert cli.main(words(clips, out)) == 0
     assert result_digest(out) == result_digest(labelled)
+
+
+# --- nothing of others is written over ------------------------------------------------------------
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(capsys):
+    def run(*words):
+        capsys.readouterr()
+        assert cli.main([str(word) for word in words]) == errors.EXIT_USAGE
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return said.err.splitlines()[-1]
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["video", "link", "dangling", "folder", "nowhere"])
+def test_a_trace_replaces_nothing_but_a_trace(clips, tmp_path, refused, kind):
+    victim = tmp_path / "victim.mp4"
+    victim.write_bytes(b"a video")
+    path = victim if kind == "video" else tmp_path / "trace.json"
+    if kind == "link":
+        path.symlink_to(victim)
+    elif kind == "dangling":
+        path.symlink_to(tmp_path / "none")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "nowhere":
+        path = tmp_path / "none" / "trace.json"
+    line = refused(*words(clips, tmp_path / "out", f"trace={path}"))
+    assert line.startswith("reelmask: trace: ") and str(path) in line
+    assert victim.read_bytes() == b"a video" and not (tmp_path / "none").exists()
+
+
+def test_a_trace_replaces_an_earlier_trace(clips, tmp_path):
+    trace = tmp_path / "trace.json"
+    sizes = []
+    for name in ("one", "two", "two"):
+        assert cli.main(words(clips, tmp_path / name, f"trace={trace}")) == 0
+        sizes.append(trace.stat().st_size)
+        json.loads(trace.read_text().rstrip().rstrip(",") + "]")
+    assert sizes[2] < sizes[0]  # nothing was left to do
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_trace_that_cannot_be_written_ends_no_run(clips, labelled, tmp_path, caplog):
+    """Its name is taken by the run itself."""
+    out = tmp_path / "out"
+    assert cli.main(words(clips, out, f"trace={out}/run.json")) == 0
+    assert "no trace is written" in caplog.text
+    assert json.loads((out / "run.json").read_text())["exit_code"] == 0
+    assert result_digest(out) == result_digest(labelled)
+
+
+def test_overlays_replace_nothing_but_overlays(clips, labelled, tmp_path, refused):
+    """The folder of the videos themselves is a tempting place."""
+    folder = tmp_path / "videos"
+    write_clips(folder, 2, num_frames=12)
+    before = snapshot(folder)
+    line = refused("render", labelled, "--out", folder, "--height", "64")
+    assert "clip_0000.mp4' is there already and is no overlay" in line
+    assert snapshot(folder) == before
+    for _ in range(2):
+        given = ["render", str(labelled), "--out", str(tmp_path / "overlays"), "--height", "64"]
+        assert cli.main(given) == 0
+
+
+def test_no_command_writes_over_files_of_others(clips, labelled, tmp_path, refused):
+    """Exports, synthetic data, fused and linked results go where nothing of others is."""
+    mine = tmp_path / "mine"
+    for name in ("tracks/mine.parquet", "truth.json", "fuse.json", "curves.png", "videos/a.mp4"):
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_bytes(b"mine")
+    before = snapshot(mine)
+    refused("export", labelled, "--format", "ytvis", "--out", mine / "truth.json")
+    refused("export", labelled, "--format", "davis", "--out", mine)
+    refused("synth", "--out", mine, "--videos", "1", "--seed", "0")
+    refused("fuse", f"a={labelled}", f"b={labelled}", "--out", mine)
+    refused("link", labelled, "--system", "oracle", "--out", mine)
+    refused(*words(clips, mine))
+    assert snapshot(mine) == before
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "weights/last.safetensors", "train.yaml"])
+def test_a_training_writes_over_nothing_of_others(tmp_path, name):
+    """Also not where others use the same names."""
+    from vis_core.errors import UsageError
+    from vis_core.training.folder import opened
+
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("recipe: idol\nout: here\n")
+    before = snapshot(tmp_path)
+    job = types.SimpleNamespace(out=str(tmp_path))
+    with pytest.raises(UsageError, match=r"another `out`"), opened(job, replace=True):
+        pass
+    assert snapshot(tmp_path) == before
+
+
+def test_a_demo_takes_no_folder_of_others(tmp_path, capsys):
+    from jobs import demo
+
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "truth.json").write_text("mine")
+    before = snapshot(tmp_path)
+    assert demo.main([str(tmp_path), "--runner", "inline"]) == errors.EXIT_USAGE
+    assert "holds files that are no demo's" in capsys.readouterr().err
+    assert snapshot(tmp_path) == before
