@@ -72,9 +72,9 @@ def split_settings(
 
 def unknown_name(what: str, name: str, legal: Sequence[str]) -> str:
     """One sentence that names the nearest legal one."""
-    near = difflib.get_close_matches(name, legal, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:80], legal, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {what} {name!r}{hint} Known: {', '.join(legal)}"
+    return f"unknown {what} {brief(name)}{hint} Known: {', '.join(legal)}"
 
 
 def build(kind: type[T], values: Mapping[str, Any]) -> T:

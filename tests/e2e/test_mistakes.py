@@ -215,7 +215,7 @@ def test_job_run_passes_its_flags_on(clip, tmp_path, monkeypatch):
         ({"members": []}, "'members' is empty"),
         ({"members": ["x"]}, "cannot be understood"),
         ({"settings": 3}, "cannot be understood"),
-        ({"settings": {1: 2}}, "cannot be understood"),
+        ({"settings": {1: 2}}, "unknown setting 1"),
         ({"sampling": {"every": "x"}}, "every: expected"),
         ({"limit": "x"}, "limit: expected"),
         ({"inputs": [3]}, "input: expected a path or URL"),

@@ -206,10 +206,8 @@ def mutated_header(rng, whole):
         about = json.loads(header["__metadata__"]["reelmask"])
         for _ in range(rng.randint(1, 3)):
             _spoil(rng, about)
-        if rng.random() < 0.3:
-            about["settings"][rng.choice(list(about.get("settings") or "x"))] = 10 ** rng.randint(
-                2, 12
-            )
+        if rng.random() < 0.3 and isinstance(about.get("settings"), dict):
+            about["settings"][rng.choice([*about["settings"], "x"])] = 10 ** rng.randint(2, 12)
         header["__metadata__"]["reelmask"] = json.dumps(about)
     else:
         _spoil(rng, header)

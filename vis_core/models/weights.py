@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from vis_core.errors import UsageError
 from vis_core.models.about import About, about_of, first_line, metadata_of
 
+_SPARE = 50_000_000  # numbers of a network that any machine holds
+
 Network = TypeVar("Network", bound=nn.Module)
 
 # Where checkpoints of others keep the weights themselves.
@@ -91,8 +93,7 @@ def buildable(make: Callable[[], Network], tensors: Mapping[str, Tensor], path: 
         with torch.device("meta"):
             shape = make().state_dict()
         needed, there = (sum(t.numel() for t in each.values()) for each in (shape, tensors))
-        # Counters may be left out, and a file of half of it names what lacks.
-        if needed > 2 * there + 1000:
+        if needed > 2 * there + _SPARE:  # below, what does not fit is named
             raise UsageError(
                 f"{path!r} describes a network of {needed} numbers and holds {there}; it is"
                 " damaged, or its description belongs to another file"
