@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from jobs.commands.arguments import add_flags
+from jobs.terminal import one_line
 from vis_core import errors
 from vis_core.job import new_run_id
 from vis_core.stages import audit
@@ -39,7 +40,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(dataclasses.asdict(found)))
     else:
         for line in (*found.conservation, *found.problems):
-            print(line)
+            print(one_line(line))
         state = f"{len(found.problems)} problems" if found.problems else "whole"
         print(f"{found.num_videos} videos, {found.num_segments} segments: {state}")
     return errors.EXIT_FAILED if found.problems else errors.EXIT_OK
@@ -58,10 +59,10 @@ def _explain(arguments: argparse.Namespace) -> int:
 def _print_nested(value: Any, indent: str = "") -> None:
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(inner, dict | list) and inner:
-            print(f"{indent}{key}:")
+            print(f"{indent}{one_line(key)}:")
             _print_nested(inner, indent + "  ")
         else:
-            print(f"{indent}{key}: {inner}")
+            print(f"{indent}{one_line(key)}: {one_line(inner)}")
 
 
 def _gc(arguments: argparse.Namespace) -> int:

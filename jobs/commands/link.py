@@ -8,10 +8,12 @@ from typing import Any
 
 from jobs import progress
 from jobs.commands.arguments import add_flags
+from jobs.terminal import one_line
 from vis_core import config, errors
 from vis_core.job import JobSettings, checked_path
 from vis_core.schema import FileMetadata
 from vis_core.stages import relink
+from vis_core.stages.link_columns import check_columns
 from vis_core.stages.relink import Linked, Relink
 from vis_core.systems import SYSTEMS, get_system
 
@@ -47,6 +49,7 @@ def _link(arguments: argparse.Namespace) -> int:
         metadata=FileMetadata(system=system.name),
         row_group_bytes=settings.row_group_bytes,
     )
+    check_columns(job, SYSTEMS)
     relink.prepare_out(job.out)
     shown = progress.for_stderr()
     shown.begin("link", predictions.videos_table().num_rows, "videos")
@@ -81,5 +84,5 @@ def _report(linked: list[Linked], out: str, *, as_json: bool) -> int:
             f" in {out}"
         )
         for row in failed:
-            print(f"  {row['video_id']}: {row['error']}")
+            print(f"  {one_line(row['video_id'])}: {one_line(row['error'])}")
     return errors.EXIT_QUARANTINE if failed else errors.EXIT_OK

@@ -34,7 +34,7 @@ X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-bf",
 
 def ffmpeg(*arguments, cwd=None):
     command = [FFMPEG, "-nostdin", "-hide_banner", "-v", "error", "-y", *map(str, arguments)]
-    subprocess.run(command, check=True, cwd=cwd, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, cwd=cwd, capture_output=True, timeout=600)
 
 
 def truth(path, *arguments):
@@ -43,7 +43,7 @@ def truth(path, *arguments):
     command = [FFMPEG, "-nostdin", "-hide_banner", *arguments, "-i", f"file:{path}"]
     command += ["-map", "0:V:0", *square, "-fps_mode", "passthrough", "-f", "rawvideo"]
     command += ["-pix_fmt", "gray", "-y", os.devnull]
-    text = subprocess.run(command, check=True, capture_output=True, timeout=60).stderr.decode()
+    text = subprocess.run(command, check=True, capture_output=True, timeout=600).stderr.decode()
     frames = re.findall(r"frame=\s*(\d+)", text)[-1]
     width, height = re.search(r"rawvideo.*?(\d{2,})x(\d{2,})", text.split("Output #0")[1]).groups()
     return int(frames), int(height), int(width)

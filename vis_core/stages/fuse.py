@@ -26,10 +26,9 @@ from vis_core.stages.tracks import spool_fused, write_spooled
 from vis_core.store.folder import Folder
 from vis_core.store.results import ResultsWriter, results_name
 from vis_core.store.spool import MaskSpool
-from vis_core.store.store import CATEGORIES, VIDEOS, Store
+from vis_core.store.store import CATEGORIES, FUSE, VIDEOS, Store
 from vis_core.types import Category, VideoInfo
 
-FUSE_RECORD = "fuse.json"
 VIDEOS_PER_FILE = 256
 
 
@@ -154,7 +153,7 @@ def _write_tables(fusion: Fusion, headers: Sequence[VideoHeader], folder: Folder
         },
         "versions": library_versions(),
     }
-    folder.replace(FUSE_RECORD, json.dumps(record, indent=2).encode() + b"\n")
+    folder.replace(FUSE, json.dumps(record, indent=2).encode() + b"\n")
 
 
 def _shape(header: VideoHeader) -> str:

@@ -26,6 +26,7 @@ from vis_core.stages.link import SettledVideo, member_rows
 from vis_core.stages.plan import plan_job
 from vis_core.stages.tracks import MemberRows, write_tracks
 from vis_core.store.folder import Folder, open_folder
+from vis_core.store.parts import FRAMES
 from vis_core.store.results import MASKS, TRACKS, ResultsWriter, results_name
 from vis_core.store.store import (
     CATEGORIES,
@@ -191,12 +192,18 @@ def prepare_out(out: str) -> Folder:
     """The output folder, if it may be written to; what an earlier link left there goes."""
     folder = open_folder(out)
     store = Store(folder)
+    store.refuse_foreign_records()
     if folder.exists(JOB):
         raise UsageError(
             f"{out} is a results folder with predictions of its own; link into another --out, or"
             " label again with other linker settings, which re-links in place"
         )
     store.refuse_foreign_files()
+    if folder.names(FRAMES):
+        raise UsageError(
+            f"{out} holds predictions, whose {JOB} is gone: link into another --out; what is there"
+            " would be deleted"
+        )
     for under in (TRACKS, MASKS):
         for name in folder.names(under):
             folder.delete(f"{under}/{name}")

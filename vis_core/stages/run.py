@@ -143,7 +143,7 @@ class Run:
         if self.job.replace:
             self.store.clear()
         self.store.manifest.ids.append(new.select(["uri", "video_id"]))
-        self.store.write_job(job_record(self.job))
+        self.store.write_job({**job_record(self.job), "runner": self.report.runner})
         self.store.write_table(VIDEOS, self._videos, file_metadata(self.job))
         self.report.num_videos = len(self._videos)
         self.report.index_seconds += time.monotonic() - started
@@ -435,6 +435,8 @@ def open_run(job: Job, runner: str) -> Iterator[Run]:
     """Takes the folder's lease and checks that the job belongs there."""
     store = open_store(job.out)
     run_id = new_run_id()
+    store.refuse_foreign_records()
+    store.refuse_linked_results()
     if not store.folder.exists(JOB):
         store.refuse_foreign_files()
     with leases.acquire(store.folder, run_id) as lease, Trace(job.settings.trace) as trace:

@@ -7,7 +7,7 @@ import functools
 import io
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from vis_core import schema
+from vis_core import plain_yaml, schema
 from vis_core.addresses import is_remote
 from vis_core.errors import UsageError
 from vis_core.failpoints import failpoint
@@ -36,7 +36,28 @@ FAILURES = "failures/failures.parquet"
 CURRENT = "manifest/current.parquet"
 JOB = "job.yaml"
 LINK = "link.json"  # instead of a job, where predictions of elsewhere were linked
+FUSE = "fuse.json"  # where results of several runs were fused
 RUN = "run.json"
+
+
+_MAX_NODES = 2_000_000  # of our own records, whose lists of inputs may be long
+
+
+def is_job_record(record: Any) -> bool:
+    """Whether a run wrote it: people's job files have neither versions nor resolved sampling."""
+    return _has("versions", "sampling")(record)
+
+
+def _has(*keys: str) -> Callable[[Any], bool]:
+    return lambda record: isinstance(record, dict) and record.keys() >= set(keys)
+
+
+_RECORDS: dict[str, Callable[[Any], bool]] = {
+    JOB: is_job_record,
+    RUN: _has("run_id", "exit_code"),
+    LINK: _has("system", "versions"),
+    FUSE: _has("runs", "versions"),
+}
 
 
 class Store:
@@ -68,13 +89,43 @@ class Store:
         if not self.folder.exists(JOB):
             return None
         try:
-            record = yaml.safe_load(self.folder.read(JOB))
+            record = self._parsed(JOB)
             parts_of_it = record["inputs"], record["members"]
-        except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        except (UsageError, ValueError, TypeError, AttributeError, KeyError):
             parts_of_it = None, None
         if not all(isinstance(part, list) for part in parts_of_it):
             raise UsageError(f"{self.folder.root}/{JOB} is damaged; restore it or use --replace")
         return dict(record)
+
+    def _parsed(self, name: str) -> Any:
+        text = self.folder.read(name).decode()
+        return plain_yaml.parse(text, max_nodes=_MAX_NODES) if name == JOB else json.loads(text)
+
+    def refuse_foreign_records(self) -> None:
+        """Records are overwritten by every run: only where a run of ours wrote them."""
+        logs = [f"manifest/{log}" for log in ("segments", "attempts", "links", "ids")]
+        damaged_is_ours = any(self.folder.names(under) for under in (*logs, TRACKS))
+        for name, is_ours in _RECORDS.items():
+            if not self.folder.exists(name):
+                continue
+            try:
+                ours = is_ours(self._parsed(name))
+            except (UsageError, ValueError, RecursionError):
+                ours = damaged_is_ours
+            if not ours:
+                raise UsageError(
+                    f"{self.folder.root} holds a {name} that no run wrote, and a run would"
+                    " overwrite it; move it, or use an --out of its own"
+                )
+
+    def refuse_linked_results(self) -> None:
+        """A run leaves its own tracks alone: those of `link` and `fuse` would be deleted."""
+        found = [name for name in (LINK, FUSE) if self.folder.exists(name)]
+        if found and not self.folder.exists(JOB):
+            raise UsageError(
+                f"{self.folder.root} holds results of `reelmask {found[0].removesuffix('.json')}`,"
+                " which a run would delete; use an --out of its own"
+            )
 
     def sampling(self) -> Sampling | None:
         """The frames that were looked at; None where nobody says."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vis_core.errors import UsageError
@@ -18,7 +18,12 @@ class NoPredictConfig:
     batch_size: int = 8
 
 
-def link_only(name: str, link_config: type, make_linker: Callable[[Any], Linker]) -> System:
+def link_only(
+    name: str,
+    link_config: type,
+    make_linker: Callable[[Any], Linker],
+    reads: Callable[[Any], Sequence[tuple[str, ...]]],
+) -> System:
     """A system that links predictions and makes none."""
 
     def refuse(config: NoPredictConfig) -> Predictor:
@@ -37,4 +42,5 @@ def link_only(name: str, link_config: type, make_linker: Callable[[Any], Linker]
         make_predictor=refuse,
         make_linker=make_linker,
         categories=lambda config: [],
+        reads=reads,
     )

@@ -22,6 +22,7 @@ _COUNTS = (
     "ffn_width",
     "points",
 )
+_MOST, _MOST_LAYERS = 65_536, 100  # files of weights come from anybody
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +53,13 @@ class IdolShape:
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}")
-        if self.encoder_layers < 0:
-            raise ValueError(f"encoder_layers: expected 0 or more, got {self.encoder_layers}")
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise ValueError(f"{name}: expected 1 to {_MOST}, got {getattr(self, name)}")
+        if not 0 <= self.encoder_layers <= _MOST_LAYERS or self.decoder_layers > _MOST_LAYERS:
+            raise ValueError(
+                f"encoder_layers and decoder_layers: expected at most {_MOST_LAYERS}, got"
+                f" {self.encoder_layers} and {self.decoder_layers}"
+            )
         if self.backbone not in BACKBONES:
             raise ValueError(
                 f"backbone: expected one of {', '.join(BACKBONES)}, got {self.backbone!r:.80}"

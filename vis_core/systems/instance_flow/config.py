@@ -32,6 +32,11 @@ class InstanceFlowLinkConfig:
     score: Literal["product", "semantic", "center"] = "product"
     break_at_cuts: bool = False  # a track ends with its shot
 
+    def columns(self) -> list[tuple[str, ...]]:
+        """What this way of linking reads of every instance."""
+        leads = {"residual": [("ref_flow",)], "inter_avg": [("ref_flow",), ("mean_offset",)]}
+        return [("class_scores",), ("center",), *leads.get(self.flow_mode, [("ref_affinity",)])]
+
     def __post_init__(self) -> None:
         if self.references < 0:
             raise ValueError(f"references: expected 0 or more frames, got {self.references}")
