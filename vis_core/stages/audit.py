@@ -20,13 +20,15 @@ from vis_core.stages import finish
 from vis_core.stages.link import track_key
 from vis_core.stages.plan import attempts_that_count, quarantined
 from vis_core.stages.settle import Settlement
-from vis_core.store import parts
+from vis_core.store import damage, parts
+from vis_core.store.damage import DamagedFile
 from vis_core.store.folder import STAGING_PREFIX, LocalFolder
-from vis_core.store.manifest import rows_to_segments
+from vis_core.store.manifest import differs_from_previous, rows_to_segments
+from vis_core.store.names import FOLDERS, SET_ASIDE_PREFIX, is_part
 from vis_core.store.patience import StorageError
 from vis_core.store.results import MASKS, TRACKS
 from vis_core.store.segments import SegmentReceipt
-from vis_core.store.store import FAILURES, Store
+from vis_core.store.store import FAILURES, VIDEOS, Store
 from vis_core.system import System
 
 
@@ -52,22 +54,91 @@ def open_job(store: Store, systems: Mapping[str, System]) -> Job:
 def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -> Audit:
     """Holds the manifest against storage; `deep` also reads every row."""
     job = open_job(store, systems)
+    if torn := [*_torn_problems(store)]:
+        # Nothing can be held against a manifest that cannot be read.
+        return Audit(problems=torn, conservation=[], num_segments=0, num_videos=0, num_orphans=0)
     settlement = settlement_of(store, job)
     segments = rows_to_segments(settlement.segments)
     problems = [*_part_problems(store, segments, deep)]
     problems += _account_problems(job, settlement)
     problems += _result_problems(store, job, settlement)
+    orphans = _orphans(store)
+    problems += _unnamed_problems(store, orphans)
+    problems += _duplicate_problems(store, settlement.videos, deep)
     if deep and not problems:
         problems += _mask_problems(store)
-    files = {name for name in store.folder.names(parts.FRAMES) if name.endswith(".parquet")}
-    known = store.manifest.segments.load()["part"]
     return Audit(
         problems=problems,
         conservation=[str(account) for account in finish.conservation(job, settlement)],
         num_segments=len(segments),
         num_videos=len(settlement.videos),
-        num_orphans=len(files.difference(pc.unique(known).to_pylist())),
+        num_orphans=len(orphans),
     )
+
+
+def _torn_problems(store: Store) -> Iterator[str]:
+    """Files that all else rests on, and that cannot be read."""
+    for log in store.manifest.logs:
+        for name in log.torn():
+            yield f"{name} is damaged; {damage.AGAIN}"
+    for name, kind in ((VIDEOS, schema.VIDEOS), (FAILURES, schema.FAILURES)):
+        try:
+            store.table(name, kind)
+        except DamagedFile as error:
+            yield str(error)
+
+
+def _orphans(store: Store) -> list[str]:
+    """Parts that no row names."""
+    named = pc.unique(store.manifest.segments.load()["part"]).to_pylist()
+    return sorted(set(filter(is_part, store.folder.names(parts.FRAMES))).difference(named))
+
+
+def _unnamed_problems(store: Store, orphans: list[str]) -> Iterator[str]:
+    """Files that readers would take for ours, or the next run for finished work."""
+    for path in store.strangers():
+        yield f"{path} is no file of this folder, yet a glob reads it as results; move it away"
+    named = set(store.manifest.links.load()["file"].to_pylist())
+    for under in (TRACKS, MASKS):
+        for name in filter(is_part, store.folder.names(under)):
+            if name not in named and _num_rows(store, f"{under}/{name}") != 0:
+                yield f"{under}/{name} is named by no row of manifest/links; run the job again"
+    for name in orphans:
+        if parts.read_receipt(store.folder, name) is None:
+            yield f"{parts.FRAMES}/{name} is not the part that its name says; {damage.AGAIN}"
+
+
+def _duplicate_problems(store: Store, videos: pa.Table, deep: bool) -> Iterator[str]:
+    """Every row is there once, whichever file it is in."""
+    yield from _twice([(VIDEOS, videos.select(["video_id"]))])
+    keys = {TRACKS: ["video_id", "track_id"]}
+    if deep:
+        keys[MASKS] = ["video_id", "track_id", "frame_index"]
+    for under, columns in keys.items():
+        found = []
+        for name in filter(is_part, store.folder.names(under)):
+            path = f"{under}/{name}"
+            told = contextlib.suppress(DamagedFile)  # already
+            with told, damage.reading(store.folder, path), store.folder.open(path) as file:
+                found.append((path, pq.ParquetFile(file).read(columns=columns)))
+        yield from _twice(found)
+
+
+def _twice(found: list[tuple[str, pa.Table]]) -> Iterator[str]:
+    """A line for each file with a key that an earlier row has as well."""
+    if not found:
+        return
+    keys = pa.concat_tables([table for _, table in found], promote_options="permissive")
+    names = keys.column_names
+    owner = np.repeat(np.arange(len(found)), [len(table) for _, table in found])
+    order = pc.sort_indices(
+        keys.append_column("row", pa.array(np.arange(len(keys)))),
+        sort_keys=[(name, "ascending") for name in [*names, "row"]],
+    )
+    again = ~differs_from_previous(keys.take(order), names) if len(keys) else np.zeros(0, bool)
+    for position in np.unique(owner[order.to_numpy()[again]]).tolist():
+        count = int((owner[order.to_numpy()[again]] == position).sum())
+        yield f"{found[position][0]} repeats {count} rows; run the job again"
 
 
 def settlement_of(store: Store, job: Job) -> Settlement:
@@ -91,7 +162,7 @@ def _part_problems(store: Store, segments: list[SegmentReceipt], deep: bool) -> 
         footer = metadata[segment.part]
         groups = range(segment.row_group, segment.row_group + segment.num_row_groups)
         if footer is None:
-            yield f"{segment.key}: part {segment.part} is missing or damaged"
+            yield f"{segment.key}: part {segment.part} is missing or damaged; {_PART_REMEDY}"
         elif groups.stop > footer.num_row_groups:
             yield f"{segment.key}: {segment.part} has only {footer.num_row_groups} row groups"
         elif sum(footer.row_group(g).num_rows for g in groups) != segment.num_rows:
@@ -101,23 +172,22 @@ def _part_problems(store: Store, segments: list[SegmentReceipt], deep: bool) -> 
 
 
 def _footer(store: Store, part: str) -> pq.FileMetaData | None:
+    path = f"{parts.FRAMES}/{part}"
     try:
-        with store.folder.open(f"{parts.FRAMES}/{part}") as file:
+        with damage.reading(store.folder, path), store.folder.open(path) as file:
             return pq.ParquetFile(file).metadata
-    except StorageError:
-        raise  # an outage says nothing about the file
-    except (OSError, pa.ArrowInvalid):
+    except (FileNotFoundError, DamagedFile):
         return None
 
 
 def _content_problem(store: Store, segment: SegmentReceipt) -> str | None:
     try:
         digest = parts.digest_of_segment(store.folder, segment)
-    except StorageError:
-        raise
-    except (OSError, pa.ArrowInvalid) as error:
-        return f"{segment.key}: {segment.part} cannot be read: {error}"
-    return None if digest == segment.digest else f"{segment.key}: content of {segment.part} changed"
+    except DamagedFile as error:
+        return f"{segment.key}: {error}"
+    if digest == segment.digest:
+        return None
+    return f"{segment.key}: content of {segment.part} changed; {_PART_REMEDY}"
 
 
 def _account_problems(job: Job, settlement: Settlement) -> Iterator[str]:
@@ -139,7 +209,9 @@ def _result_problems(store: Store, job: Job, settlement: Settlement) -> Iterator
         expected = pc.sum(links[column]).as_py() or 0
         stored = [(name, _num_rows(store, f"{under}/{name}")) for name in store.folder.names(under)]
         damaged = [name for name, num_rows in stored if num_rows is None]
-        yield from (f"{under}/{name} is damaged: it has no footer" for name in damaged)
+        yield from (
+            f"{under}/{name} is damaged: it has no footer; run the job again" for name in damaged
+        )
         total = sum(num_rows or 0 for _, num_rows in stored)
         if total != expected and not damaged:
             yield f"{under}/ holds {total} rows, the manifest says {expected}; run the job again"
@@ -147,12 +219,13 @@ def _result_problems(store: Store, job: Job, settlement: Settlement) -> Iterator
 
 def _num_rows(store: Store, name: str) -> int | None:
     try:
-        with store.folder.open(name) as file:
+        with damage.reading(store.folder, name), store.folder.open(name) as file:
             return int(pq.ParquetFile(file).metadata.num_rows)
-    except StorageError:
-        raise
-    except (OSError, pa.ArrowInvalid):
+    except (FileNotFoundError, DamagedFile):
         return None
+
+
+_PART_REMEDY = "delete what is there and run the job again: its frames are predicted anew"
 
 
 class _DamagedFile(Exception):
@@ -294,8 +367,25 @@ def collect_garbage(store: Store, systems: Mapping[str, System]) -> dict[str, in
         if store.folder.exists(path):
             freed += store.folder.size(path)
             store.folder.delete(path)
-    staged = _remove_staging(store)
-    return {"parts_deleted": len(dead), "bytes_freed": freed, "staging_deleted": staged}
+    return {
+        "parts_deleted": len(dead),
+        "bytes_freed": freed,
+        "staging_deleted": _remove_staging(store),
+        "damaged_deleted": _remove_set_aside(store),
+    }
+
+
+def _remove_set_aside(store: Store) -> int:
+    """Files that a run found damaged and hid."""
+    folders = ["", *FOLDERS, *(f"manifest/{log.name}" for log in store.manifest.logs)]
+    found = [
+        f"{under}/{name}".lstrip("/")
+        for under in folders
+        for name in store.folder.names(under, SET_ASIDE_PREFIX)
+    ]
+    for path in found:
+        store.folder.delete(path)
+    return len(found)
 
 
 def _remove_staging(store: Store) -> int:

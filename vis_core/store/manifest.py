@@ -161,7 +161,7 @@ def merge_segments(rows: pa.Table) -> pa.Table:
         return rows
     order = [(name, "ascending") for name in [*KEY_COLUMNS, "digest", "part"]]
     rows = rows.take(pc.sort_indices(rows, sort_keys=order)).combine_chunks()
-    return rows.filter(pa.array(_differs_from_previous(rows, KEY_COLUMNS)))
+    return rows.filter(pa.array(differs_from_previous(rows, KEY_COLUMNS)))
 
 
 def _distinct(*columns: str) -> Merge:
@@ -170,12 +170,13 @@ def _distinct(*columns: str) -> Merge:
             return rows
         order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in columns])
         rows = rows.take(order).combine_chunks()
-        return rows.filter(pa.array(_differs_from_previous(rows, columns)))
+        return rows.filter(pa.array(differs_from_previous(rows, columns)))
 
     return merge
 
 
-def _differs_from_previous(rows: pa.Table, columns: Sequence[str]) -> np.ndarray:
+def differs_from_previous(rows: pa.Table, columns: Sequence[str]) -> np.ndarray:
+    """For each row, whether these columns are not those of the row before it."""
     differs = np.zeros(rows.num_rows, bool)
     differs[0] = True
     for name in columns:
