@@ -146,10 +146,10 @@ def test_a_part_with_a_bad_receipt_is_set_aside(labelled, out, caplog, text):
     with_receipt(parts_of(out)[0], out / "frames" / OTHER, change)
     assert any(OTHER in line for line in audit.verify(open_store(str(out)), SYSTEMS).problems)
     assert cli.main(words(labelled, out)) == 0
-    assert OTHER in caplog.text and (out / "frames" / f".damaged-{OTHER}").exists()
+    assert OTHER in caplog.text and (out / "frames" / f".{OTHER}.damaged").exists()
     assert_whole(out)
     assert cli.main(["gc", str(out)]) == 0
-    assert not (out / "frames" / f".damaged-{OTHER}").exists()
+    assert not (out / "frames" / f".{OTHER}.damaged").exists()
 
 
 def test_a_receipt_is_of_the_part_that_its_segments_make(labelled, out):

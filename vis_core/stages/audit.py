@@ -24,7 +24,7 @@ from vis_core.store import damage, parts
 from vis_core.store.damage import DamagedFile
 from vis_core.store.folder import STAGING_PREFIX, LocalFolder
 from vis_core.store.manifest import differs_from_previous, rows_to_segments
-from vis_core.store.names import FOLDERS, SET_ASIDE_PREFIX, is_part
+from vis_core.store.names import FOLDERS, SET_ASIDE_SUFFIX, is_part
 from vis_core.store.patience import StorageError
 from vis_core.store.results import MASKS, TRACKS
 from vis_core.store.segments import SegmentReceipt
@@ -54,16 +54,22 @@ def open_job(store: Store, systems: Mapping[str, System]) -> Job:
 def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -> Audit:
     """Holds the manifest against storage; `deep` also reads every row."""
     job = open_job(store, systems)
-    if torn := [*_torn_problems(store)]:
+    try:
+        # Each is read once: on object storage every read is a few requests.
+        logs = {log.name: log.load() for log in store.manifest.logs}
+        videos = store.videos()
+        store.table(FAILURES, schema.FAILURES)
+    except DamagedFile as error:
         # Nothing can be held against a manifest that cannot be read.
+        torn = [f"{name} is damaged; {damage.AGAIN}" for name in _torn_logs(store)] or [str(error)]
         return Audit(problems=torn, conservation=[], num_segments=0, num_videos=0, num_orphans=0)
-    settlement = settlement_of(store, job)
+    settlement = _settlement(store, job, videos, logs["segments"], logs["attempts"])
     segments = rows_to_segments(settlement.segments)
     problems = [*_part_problems(store, segments, deep)]
     problems += _account_problems(job, settlement)
-    problems += _result_problems(store, job, settlement)
-    orphans = _orphans(store)
-    problems += _unnamed_problems(store, orphans)
+    problems += _result_problems(store, job, settlement, logs["links"])
+    orphans = _orphans(store, logs["segments"])
+    problems += _unnamed_problems(store, orphans, logs["links"])
     problems += _duplicate_problems(store, settlement.videos, deep)
     if deep and not problems:
         problems += _mask_problems(store)
@@ -76,29 +82,21 @@ def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -
     )
 
 
-def _torn_problems(store: Store) -> Iterator[str]:
-    """Files that all else rests on, and that cannot be read."""
-    for log in store.manifest.logs:
-        for name in log.torn():
-            yield f"{name} is damaged; {damage.AGAIN}"
-    for name, kind in ((VIDEOS, schema.VIDEOS), (FAILURES, schema.FAILURES)):
-        try:
-            store.table(name, kind)
-        except DamagedFile as error:
-            yield str(error)
+def _torn_logs(store: Store) -> list[str]:
+    return [name for log in store.manifest.logs for name in log.torn()]
 
 
-def _orphans(store: Store) -> list[str]:
+def _orphans(store: Store, segments: pa.Table) -> list[str]:
     """Parts that no row names."""
-    named = pc.unique(store.manifest.segments.load()["part"]).to_pylist()
+    named = pc.unique(segments["part"]).to_pylist()
     return sorted(set(filter(is_part, store.folder.names(parts.FRAMES))).difference(named))
 
 
-def _unnamed_problems(store: Store, orphans: list[str]) -> Iterator[str]:
+def _unnamed_problems(store: Store, orphans: list[str], links: pa.Table) -> Iterator[str]:
     """Files that readers would take for ours, or the next run for finished work."""
     for path in store.strangers():
         yield f"{path} is no file of this folder, yet a glob reads it as results; move it away"
-    named = set(store.manifest.links.load()["file"].to_pylist())
+    named = set(links["file"].to_pylist())
     for under in (TRACKS, MASKS):
         for name in filter(is_part, store.folder.names(under)):
             if name not in named and _num_rows(store, f"{under}/{name}") != 0:
@@ -143,14 +141,18 @@ def _twice(found: list[tuple[str, pa.Table]]) -> Iterator[str]:
 
 def settlement_of(store: Store, job: Job) -> Settlement:
     """The folder as it stands, for its own job."""
-    attempts = attempts_that_count(store.manifest.attempts.load())
-    return Settlement(
-        job,
-        store.folder,
-        store.videos(),
-        store.manifest.segments.load(),
-        quarantined(attempts, job.settings.max_attempts),
+    manifest = store.manifest
+    return _settlement(
+        store, job, store.videos(), manifest.segments.load(), manifest.attempts.load()
     )
+
+
+def _settlement(
+    store: Store, job: Job, videos: pa.Table, segments: pa.Table, attempts: pa.Table
+) -> Settlement:
+    counted = attempts_that_count(attempts)
+    given_up = quarantined(counted, job.settings.max_attempts)
+    return Settlement(job, store.folder, videos, segments, given_up)
 
 
 def _part_problems(store: Store, segments: list[SegmentReceipt], deep: bool) -> Iterator[str]:
@@ -196,9 +198,10 @@ def _account_problems(job: Job, settlement: Settlement) -> Iterator[str]:
             yield f"frames do not add up: {account}; run the job again to complete it"
 
 
-def _result_problems(store: Store, job: Job, settlement: Settlement) -> Iterator[str]:
+def _result_problems(
+    store: Store, job: Job, settlement: Settlement, links: pa.Table
+) -> Iterator[str]:
     """Every readable video must be linked, from the segments that are there now."""
-    links = store.manifest.links.load()
     linked = set(links["track_key"].to_pylist())
     readable = np.flatnonzero(settlement.videos["num_frames"].to_numpy() > 0)
     for settled in settlement.videos_of(readable.tolist()):
@@ -381,7 +384,8 @@ def _remove_set_aside(store: Store) -> int:
     found = [
         f"{under}/{name}".lstrip("/")
         for under in folders
-        for name in store.folder.names(under, SET_ASIDE_PREFIX)
+        for name in store.folder.names(under, ".")
+        if name.endswith(SET_ASIDE_SUFFIX)
     ]
     for path in found:
         store.folder.delete(path)

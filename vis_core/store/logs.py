@@ -15,7 +15,7 @@ import dataclasses
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,34 +39,51 @@ Merge = Callable[[pa.Table], pa.Table]
 class Fence:
     """Which files of each log count: those that were there, and those of one writer."""
 
-    files: Mapping[str, Sequence[str]]
+    files: Mapping[str, Set[str]]
     nonce: str
 
     def lets(self, log: str, name: str) -> bool:
         return name in self.files.get(log, ()) or name.split("-")[1] == self.nonce
 
 
-def newest_fence(folder: Folder) -> Fence | None:
-    """The one that holds now; None: everything counts."""
-    if isinstance(folder, LocalFolder):
-        return None  # there nobody can be superseded
-    name = newest(folder.names(LEASE, "fence-"))
-    if name is None:
-        return None
-    try:
-        values = json.loads(folder.read(f"{LEASE}/{name}"))
-        files = {str(log): [str(name) for name in names] for log, names in values["files"].items()}
-        return Fence(files=files, nonce=str(values["nonce"]))
-    except FileNotFoundError:
-        return newest_fence(folder)  # the next run has just written its own
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        logger.warning("%s/%s/%s is damaged and ignored", folder.root, LEASE, name)
-        return None
+class Fences:
+    """The fences of a folder; each is read once, since none ever changes."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._known: tuple[str, Fence | None] | None = None
+
+    def newest(self) -> Fence | None:
+        """The one that holds now; None: everything counts."""
+        if isinstance(self._folder, LocalFolder):
+            return None  # there nobody can be superseded
+        name = newest(self._folder.names(LEASE, "fence-"))
+        if name is None:
+            return None
+        if self._known is None or self._known[0] != name:
+            try:
+                self._known = name, self._read(name)
+            except FileNotFoundError:
+                return self.newest()  # the next run has just written its own
+        return self._known[1]
+
+    def _read(self, name: str) -> Fence | None:
+        try:
+            values = json.loads(self._folder.read(f"{LEASE}/{name}"))
+            files = {str(log): frozenset(map(str, names)) for log, names in values["files"].items()}
+            return Fence(files=files, nonce=str(values["nonce"]))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            logger.warning("%s/%s/%s is damaged and ignored", self._folder.root, LEASE, name)
+            return None
 
 
 def write_fence(folder: Folder, suffix: str, fence: Fence) -> None:
     """Publishes the fence of the epoch so named; older ones go once it is there."""
-    folder.replace(f"{LEASE}/fence-{suffix}", json.dumps(dataclasses.asdict(fence)).encode())
+    values = {
+        "files": {log: sorted(names) for log, names in fence.files.items()},
+        "nonce": fence.nonce,
+    }
+    folder.replace(f"{LEASE}/fence-{suffix}", json.dumps(values).encode())
     for name in folder.names(LEASE, "fence-"):
         if name != f"fence-{suffix}" and newest([name, f"fence-{suffix}"]) != name:
             folder.delete(f"{LEASE}/{name}")
@@ -86,11 +103,13 @@ class Log:
         kind: pa.Schema,
         merge: Merge,
         *,
+        fences: Fences | None = None,
         checked: Merge = lambda rows: rows,
         nonce: str | None = None,
         heals: bool = False,
     ) -> None:
         self._folder = folder
+        self._fences = fences or Fences(folder)
         self.name = name
         self._under = f"manifest/{name}"
         self.schema = kind
@@ -134,7 +153,7 @@ class Log:
     def files(self) -> list[str]:
         """Names of the files that count."""
         names = self.names()
-        fence = newest_fence(self._folder)
+        fence = self._fences.newest()
         return names if fence is None else [name for name in names if fence.lets(self.name, name)]
 
     def names(self) -> list[str]:
@@ -180,7 +199,7 @@ class Log:
         if self._nonce is not None:
             self._next += 1
             return f"{kind}-{self._nonce}-{self._next:06d}.parquet"
-        fence = newest_fence(self._folder)
+        fence = self._fences.newest()
         nonce = secrets.token_hex(6) if fence is None else fence.nonce
         return f"{kind}-{nonce}-{secrets.randbelow(10**12):012d}.parquet"
 

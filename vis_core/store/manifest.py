@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vis_core.store.folder import Folder
-from vis_core.store.logs import Fence, Log, Merge, newest_fence, write_fence
+from vis_core.store.logs import Fence, Fences, Log, Merge, write_fence
 from vis_core.store.names import is_part
 from vis_core.store.segments import Receipt, SegmentKey, SegmentReceipt
 from vis_core.types import Hole
@@ -85,7 +85,9 @@ class Manifest:
     def __init__(self, folder: Folder, *, heals: bool = False) -> None:
         self._folder = folder
         self._nonce = secrets.token_hex(6)
-        log = functools.partial(Log, folder, nonce=self._nonce if heals else None, heals=heals)
+        self._fences = Fences(folder)
+        nonce = self._nonce if heals else None
+        log = functools.partial(Log, folder, fences=self._fences, nonce=nonce, heals=heals)
         self.segments = log("segments", SEGMENTS, merge_segments, checked=_our_segments)
         self.ids = log("ids", IDS, _distinct("uri"), checked=_named)  # given once, for good
         self.attempts = log("attempts", ATTEMPTS, _distinct("attempt_id"), checked=_named)
@@ -104,10 +106,10 @@ class Manifest:
         For the run that has just taken the lease, whose epoch has this suffix. What a superseded
         run added too late for the last fence goes.
         """
-        earlier = newest_fence(self._folder)
+        earlier = self._fences.newest()
         names = {log.name: log.names() for log in self.logs}
         counted = {
-            log: [name for name in found if earlier is None or earlier.lets(log, name)]
+            log: {name for name in found if earlier is None or earlier.lets(log, name)}
             for log, found in names.items()
         }
         write_fence(self._folder, suffix, Fence(files=counted, nonce=self._nonce))

@@ -11,7 +11,7 @@ import re
 FOLDERS = ("frames", "tracks", "masks", "videos", "categories", "failures", "manifest")
 # Where people glob: every `.parquet` file there is read as results.
 GLOBBED = ("tracks", "masks", "videos", "categories", "failures")
-SET_ASIDE_PREFIX = ".damaged-"
+SET_ASIDE_SUFFIX = ".damaged"  # no glob for `.parquet` finds them, hidden ones included
 _PART = re.compile(r"part-[0-9a-f]{32}(~[0-9a-f]{12})?\.parquet|part-empty\.parquet")
 _LOG_FILE = re.compile(r"(tail|snapshot)-[0-9a-f]{12}-[0-9]{6,}\.parquet")
 _NEEDS_NO_LEASE = ("frames/", "manifest/in_flight/", "manifest/lease/")
@@ -39,6 +39,6 @@ def needs_lease(name: str) -> bool:
 
 
 def set_aside_name(name: str) -> str:
-    """Where a damaged file is kept, hidden: `frames/part-1` → `frames/.damaged-part-1`."""
-    under, _, last = name.rpartition("/")
-    return f"{under}/{SET_ASIDE_PREFIX}{last}" if under else f"{SET_ASIDE_PREFIX}{last}"
+    """Where a damaged file is kept, hidden: `frames/part-1` → `frames/.part-1.damaged`."""
+    under, slash, last = name.rpartition("/")
+    return f"{under}{slash}.{last}{SET_ASIDE_SUFFIX}"
