@@ -1,4 +1,4 @@
-"""Bytes of Parquet tables and manifest files changed at random: an error that says which, no more."""
+"""Parquet tables and manifest files with bytes changed at random: errors of ours, no more."""
 
 import json
 import os

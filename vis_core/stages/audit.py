@@ -56,7 +56,7 @@ def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -
     job = open_job(store, systems)
     try:
         # Each is read once: on object storage every read is a few requests.
-        logs = {log.name: log.load() for log in store.manifest.logs}
+        logs = store.manifest.load()
         videos = store.videos()
         store.table(FAILURES, schema.FAILURES)
     except DamagedFile as error:
@@ -67,10 +67,13 @@ def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -
     segments = rows_to_segments(settlement.segments)
     problems = [*_part_problems(store, segments, deep)]
     problems += _account_problems(job, settlement)
-    problems += _result_problems(store, job, settlement, logs["links"])
+    problems += _unlinked_problems(job, settlement, logs["links"])
     orphans = _orphans(store, logs["segments"])
-    problems += _unnamed_problems(store, orphans, logs["links"])
-    problems += _duplicate_problems(store, settlement.videos, deep)
+    problems += _orphan_problems(store, orphans)
+    problems += [f"{path} {_STRANGER}" for path in store.strangers()]
+    for under in (TRACKS, MASKS):
+        problems += _result_problems(store, under, logs["links"], deep)
+    problems += _twice([(VIDEOS, settlement.videos.select(["video_id"]))])
     if deep and not problems:
         problems += _mask_problems(store)
     return Audit(
@@ -92,34 +95,11 @@ def _orphans(store: Store, segments: pa.Table) -> list[str]:
     return sorted(set(filter(is_part, store.folder.names(parts.FRAMES))).difference(named))
 
 
-def _unnamed_problems(store: Store, orphans: list[str], links: pa.Table) -> Iterator[str]:
-    """Files that readers would take for ours, or the next run for finished work."""
-    for path in store.strangers():
-        yield f"{path} is no file of this folder, yet a glob reads it as results; move it away"
-    named = set(links["file"].to_pylist())
-    for under in (TRACKS, MASKS):
-        for name in filter(is_part, store.folder.names(under)):
-            if name not in named and _num_rows(store, f"{under}/{name}") != 0:
-                yield f"{under}/{name} is named by no row of manifest/links; run the job again"
+def _orphan_problems(store: Store, orphans: list[str]) -> Iterator[str]:
+    """Files that the next run would take for finished work."""
     for name in orphans:
         if parts.read_receipt(store.folder, name) is None:
             yield f"{parts.FRAMES}/{name} is not the part that its name says; {damage.AGAIN}"
-
-
-def _duplicate_problems(store: Store, videos: pa.Table, deep: bool) -> Iterator[str]:
-    """Every row is there once, whichever file it is in."""
-    yield from _twice([(VIDEOS, videos.select(["video_id"]))])
-    keys = {TRACKS: ["video_id", "track_id"]}
-    if deep:
-        keys[MASKS] = ["video_id", "track_id", "frame_index"]
-    for under, columns in keys.items():
-        found = []
-        for name in filter(is_part, store.folder.names(under)):
-            path = f"{under}/{name}"
-            told = contextlib.suppress(DamagedFile)  # already
-            with told, damage.reading(store.folder, path), store.folder.open(path) as file:
-                found.append((path, pq.ParquetFile(file).read(columns=columns)))
-        yield from _twice(found)
 
 
 def _twice(found: list[tuple[str, pa.Table]]) -> Iterator[str]:
@@ -198,9 +178,7 @@ def _account_problems(job: Job, settlement: Settlement) -> Iterator[str]:
             yield f"frames do not add up: {account}; run the job again to complete it"
 
 
-def _result_problems(
-    store: Store, job: Job, settlement: Settlement, links: pa.Table
-) -> Iterator[str]:
+def _unlinked_problems(job: Job, settlement: Settlement, links: pa.Table) -> Iterator[str]:
     """Every readable video must be linked, from the segments that are there now."""
     linked = set(links["track_key"].to_pylist())
     readable = np.flatnonzero(settlement.videos["num_frames"].to_numpy() > 0)
@@ -208,22 +186,40 @@ def _result_problems(
         if track_key(job, settled) not in linked:
             name = settled.video.video_id
             yield f"{name}: its tracks are missing or out of date; run the job again"
-    for under, column in ((TRACKS, "num_tracks"), (MASKS, "num_masks")):
-        expected = pc.sum(links[column]).as_py() or 0
-        stored = [(name, _num_rows(store, f"{under}/{name}")) for name in store.folder.names(under)]
-        damaged = [name for name, num_rows in stored if num_rows is None]
-        yield from (
-            f"{under}/{name} is damaged: it has no footer; run the job again" for name in damaged
-        )
-        total = sum(num_rows or 0 for _, num_rows in stored)
-        if total != expected and not damaged:
-            yield f"{under}/ holds {total} rows, the manifest says {expected}; run the job again"
 
 
-def _num_rows(store: Store, name: str) -> int | None:
+def _result_problems(store: Store, under: str, links: pa.Table, deep: bool) -> Iterator[str]:
+    """Files that are whole and named by a row of `links`, with as many rows as it says, each once.
+
+    Keys of `masks` are read only by `deep`: there are many.
+    """
+    named = set(links["file"].to_pylist())
+    read: list[tuple[str, pa.Table]] = []
+    complete = True
+    for path in (f"{under}/{name}" for name in store.folder.names(under) if is_part(name)):
+        keys = _keys(store, path, _KEYS[under] if under == TRACKS or deep else [])
+        if keys is None:
+            yield f"{path} is damaged: it cannot be read; run the job again"
+            complete = False
+        elif len(keys) and path.partition("/")[2] not in named:
+            yield f"{path} is named by no row of manifest/links; run the job again"
+        read += [] if keys is None else [(path, keys)]
+    expected = pc.sum(links["num_tracks" if under == TRACKS else "num_masks"]).as_py() or 0
+    total = sum(len(keys) for _, keys in read)
+    if total != expected and complete:
+        yield f"{under}/ holds {total} rows, the manifest says {expected}; run the job again"
+    yield from _twice([(path, keys) for path, keys in read if keys.num_columns])
+
+
+_KEYS = {TRACKS: ["video_id", "track_id"], MASKS: ["video_id", "track_id", "frame_index"]}
+_STRANGER = "is no file of this folder, yet a glob reads it as results; move it away"
+
+
+def _keys(store: Store, path: str, columns: list[str]) -> pa.Table | None:
+    """These columns of a file, or a table of as many rows without any; None: it is damaged."""
     try:
-        with damage.reading(store.folder, name), store.folder.open(name) as file:
-            return int(pq.ParquetFile(file).metadata.num_rows)
+        with damage.reading(store.folder, path), store.folder.open(path) as file:
+            return pq.ParquetFile(file).read(columns=columns)
     except (FileNotFoundError, DamagedFile):
         return None
 

@@ -11,11 +11,12 @@ were there; beside those only its own count. Fences are named like the epochs of
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,11 +53,23 @@ class Fences:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._known: tuple[str, Fence | None] | None = None
+        self._pinned: tuple[Fence | None] | None = None
+
+    @contextlib.contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Looks once for all that is read meanwhile: for readers that change nothing."""
+        self._pinned = (self.newest(),)
+        try:
+            yield
+        finally:
+            self._pinned = None
 
     def newest(self) -> Fence | None:
         """The one that holds now; None: everything counts."""
         if isinstance(self._folder, LocalFolder):
             return None  # there nobody can be superseded
+        if self._pinned is not None:
+            return self._pinned[0]
         name = newest(self._folder.names(LEASE, "fence-"))
         if name is None:
             return None

@@ -100,6 +100,11 @@ class Manifest:
     def logs(self) -> tuple[Log, ...]:
         return self.segments, self.ids, self.attempts, self.links
 
+    def load(self) -> dict[str, pa.Table]:
+        """The rows of all logs, by name."""
+        with self._fences.pinned():
+            return {log.name: log.load() for log in self.logs}
+
     def fence(self, suffix: str) -> None:
         """From now on only what is there counts, and what this object writes.
 
