@@ -12,8 +12,7 @@ from jobs.terminal import one_line
 from vis_core import errors
 from vis_core.job import new_run_id
 from vis_core.stages import audit
-from vis_core.store import lease
-from vis_core.store.store import open_store
+from vis_core.store.store import holding, open_store
 from vis_core.systems import SYSTEMS
 
 
@@ -66,8 +65,8 @@ def _print_nested(value: Any, indent: str = "") -> None:
 
 
 def _gc(arguments: argparse.Namespace) -> int:
-    store = open_store(arguments.results, create=False)
-    with lease.acquire(store.folder, new_run_id()):
+    folder = open_store(arguments.results, create=False).folder
+    with holding(folder, new_run_id()) as (store, _):
         found = audit.collect_garbage(store, SYSTEMS)
     print(
         json.dumps(found)

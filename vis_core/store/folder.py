@@ -7,6 +7,7 @@ did before (first writer wins). Names are relative, with `/`.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,8 +42,13 @@ class Folder(Protocol):
     def names(self, under: str, prefix: str = "") -> list[str]:
         """Names of the files directly in the sub-folder `under`, sorted, hidden ones left out.
 
-        With `prefix` only those that start with it, at the cost of as many.
+        With `prefix` only those that start with it, at the cost of as many; one that begins with
+        a dot finds hidden ones.
         """
+        ...
+
+    def sizes(self, under: str) -> dict[str, int]:
+        """Bytes of the files that `names` gives, at the same cost on object storage."""
         ...
 
     def exists(self, name: str) -> bool: ...
@@ -69,6 +75,26 @@ class Folder(Protocol):
 
     def delete(self, name: str) -> None:
         """Removes `name`; one that is gone already is fine."""
+        ...
+
+    def retract(self, name: str) -> None:
+        """Removes a file that the caller has just published under a name nobody else uses."""
+        ...
+
+    def set_aside(self, name: str) -> None:
+        """Hides a damaged file, under a name that `names` leaves out; one that is gone is fine."""
+        ...
+
+    def guarded(self, check: Callable[[], None]) -> Folder:
+        """The same folder for a run that holds its lease.
+
+        `check` is called before every delete, and before every write that needs the lease: right
+        before the request, and before each further try of it.
+        """
+        ...
+
+    def check(self) -> None:
+        """Raises if this folder is guarded and another run has taken over."""
         ...
 
     def remove_stale_staging(self) -> int:
