@@ -30,7 +30,7 @@ def digest_of_file(path: str, chunk_bytes: int = 1 << 20) -> str:
             while chunk := file.read(chunk_bytes):
                 digest.update(chunk)
     except OSError as error:
-        raise UsageError(f"cannot read {path!r}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read {path!r:.300}: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
@@ -39,7 +39,7 @@ def file_digests(settings: Any) -> dict[str, str]:
     return {
         name: digest_of_file(path)
         for name, path in config.file_fields(settings).items()
-        if is_remote(path) or Path(path).is_file() or not _is_symbolic(path)
+        if is_remote(path) or _is_file(path) or not _is_symbolic(path)
     }
 
 
@@ -80,6 +80,13 @@ def content_of(settings: Any, digests: Mapping[str, str]) -> dict[str, Any]:
     """Settings as values, with every named file replaced by the digest of its content."""
     values = config.as_values(settings, without_execution=True)
     return values | {name: {"sha256": digest} for name, digest in digests.items()}
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that no file can have: whoever opens it says so
+        return True
 
 
 def _is_symbolic(value: str) -> bool:
