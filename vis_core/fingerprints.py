@@ -44,7 +44,7 @@ def reading(path: str, fails: str = "cannot read") -> Iterator[None]:
         raise UsageError(f"{fails} {error}") from error
     except OSError as error:
         raise UsageError(
-            f"{fails} {shown(path)!r}: {error.strerror or scrubbed(str(error))}"
+            f"{fails} {shown(path)!r:.300}: {error.strerror or scrubbed(str(error))}"
         ) from error
     except Exception as error:
         if not is_remote(path):
@@ -58,7 +58,7 @@ def file_digests(settings: Any) -> dict[str, str]:
     return {
         name: digest_of_file(path)
         for name, path in config.file_fields(settings).items()
-        if is_remote(path) or Path(path).is_file() or not _is_symbolic(path)
+        if is_remote(path) or _is_file(path) or not _is_symbolic(path)
     }
 
 
@@ -99,6 +99,13 @@ def content_of(settings: Any, digests: Mapping[str, str]) -> dict[str, Any]:
     """Settings as values, with every named file replaced by the digest of its content."""
     values = config.as_values(settings, without_execution=True)
     return values | {name: {"sha256": digest} for name, digest in digests.items()}
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that no file can have: whoever opens it says so
+        return True
 
 
 def _is_symbolic(value: str) -> bool:

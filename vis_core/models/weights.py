@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -186,7 +187,8 @@ def _loaded(path: str) -> Any:
     """What torch reads of a file; its own words would tell users to let the file run code."""
     _check_not_packed(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         what = "holds more than tensors, or is damaged; code and objects in it are never loaded"
         raise _unreadable(path, what) from error
