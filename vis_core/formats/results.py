@@ -371,18 +371,22 @@ def _lines(rows: pa.Table) -> Entries:
     labels = _numbers(rows, "label")[track]
     scores = _numbers(rows, "score").astype(np.float64)[track]
     values = column.flatten()
-    labels[given[track]] = numbers(values.field("label"), "entries.label")
-    scores[given[track]] = numbers(values.field("score"), "entries.score")
+    labels[given[track]] = _required(values.field("label"), "entries.label")
+    scores[given[track]] = _required(values.field("score"), "entries.score")
     return Entries(track=track, labels=labels, scores=scores)
 
 
 def _numbers(rows: pa.Table, name: str) -> np.ndarray:
     """A column without nulls, in 64 bits."""
+    values = _required(rows[name].combine_chunks(), name)
+    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+
+
+def _required(values: pa.Array, name: str) -> np.ndarray:
     try:
-        values = numbers(rows[name].combine_chunks(), name)
+        return numbers(values, name)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
 
 
 def _members(rows: pa.Table) -> list[str]:
