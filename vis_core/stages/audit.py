@@ -68,12 +68,16 @@ def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -
     problems += _unlinked_problems(job, settlement, logs["links"])
     orphans = _orphans(store, logs["segments"])
     problems += _orphan_problems(store, orphans)
-    problems += [f"{path} {_STRANGER}" for path in store.strangers()]
-    for under in (TRACKS, MASKS):
-        problems += _result_problems(store, under, logs["links"], deep)
-    problems += _twice([(VIDEOS, settlement.videos.select(["video_id"]))])
-    if deep and not problems:
+    of_files = [f"{path} {_STRANGER}" for path in store.strangers()]
+    keys = {under: _result_keys(store, under, deep) for under in (TRACKS, MASKS)}
+    for under, read in keys.items():
+        of_files += _result_problems(under, read, logs["links"])
+    problems += of_files
+    if deep and not of_files:
         problems += row_problems(store, settlement.videos)
+    for read in keys.values():
+        problems += _twice([(path, table) for path, table in read.items() if table is not None])
+    problems += _twice([(VIDEOS, settlement.videos.select(["video_id"]))])
     return Audit(
         problems=problems,
         conservation=[str(account) for account in finish.conservation(job, settlement)],
@@ -102,11 +106,13 @@ def _orphan_problems(store: Store, orphans: list[str]) -> Iterator[str]:
 
 def _twice(found: list[tuple[str, pa.Table]]) -> Iterator[str]:
     """A line for each file with a key that an earlier row has as well."""
+    found = [(path, table) for path, table in found if table.num_columns]
     if not found:
         return
-    keys = pa.concat_tables([table for _, table in found], promote_options="permissive")
+    tables = [table.drop_null() for _, table in found]  # rows without a key are no copies
+    keys = pa.concat_tables(tables, promote_options="permissive")
     names = keys.column_names
-    owner = np.repeat(np.arange(len(found)), [len(table) for _, table in found])
+    owner = np.repeat(np.arange(len(found)), [len(table) for table in tables])
     order = pc.sort_indices(
         keys.append_column("row", pa.array(np.arange(len(keys)))),
         sort_keys=[(name, "ascending") for name in [*names, "row"]],
@@ -186,27 +192,30 @@ def _unlinked_problems(job: Job, settlement: Settlement, links: pa.Table) -> Ite
             yield f"{name}: its tracks are missing or out of date; run the job again"
 
 
-def _result_problems(store: Store, under: str, links: pa.Table, deep: bool) -> Iterator[str]:
-    """Files that are whole and named by a row of `links`, with as many rows as it says, each once.
+def _result_keys(store: Store, under: str, deep: bool) -> dict[str, pa.Table | None]:
+    """The keys of every result file, None where it cannot be read.
 
-    Keys of `masks` are read only by `deep`: there are many.
+    Those of `masks` are read only by `deep`: there are many.
     """
+    paths = (f"{under}/{name}" for name in store.folder.names(under) if is_part(name))
+    columns = _KEYS[under] if under == TRACKS or deep else []
+    return {path: _keys(store, path, columns) for path in paths}
+
+
+def _result_problems(
+    under: str, read: Mapping[str, pa.Table | None], links: pa.Table
+) -> Iterator[str]:
+    """Files that are whole and named by a row of `links`, with as many rows as it says."""
     named = set(links["file"].to_pylist())
-    read: list[tuple[str, pa.Table]] = []
-    complete = True
-    for path in (f"{under}/{name}" for name in store.folder.names(under) if is_part(name)):
-        keys = _keys(store, path, _KEYS[under] if under == TRACKS or deep else [])
+    for path, keys in read.items():
         if keys is None:
             yield f"{path} is damaged: it cannot be read; run the job again"
-            complete = False
         elif len(keys) and path.partition("/")[2] not in named:
             yield f"{path} is named by no row of manifest/links; run the job again"
-        read += [] if keys is None else [(path, keys)]
     expected = pc.sum(links["num_tracks" if under == TRACKS else "num_masks"]).as_py() or 0
-    total = sum(len(keys) for _, keys in read)
-    if total != expected and complete:
+    total = sum(len(keys) for keys in read.values() if keys is not None)
+    if total != expected and None not in read.values():
         yield f"{under}/ holds {total} rows, the manifest says {expected}; run the job again"
-    yield from _twice([(path, keys) for path, keys in read if keys.num_columns])
 
 
 _KEYS = {TRACKS: ["video_id", "track_id"], MASKS: ["video_id", "track_id", "frame_index"]}
