@@ -1,7 +1,11 @@
 """Settings as frozen dataclasses: built from `key=value` text, written back as plain values.
 
-A field may carry metadata: `file` (its value names a file whose content is part of the
-fingerprint) and `execution_only` (it changes speed or memory, never the rows).
+    @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        min_score: float = setting(0.1, low=0, high=1, says="Too low keeps noise.")
+
+        def __post_init__(self) -> None:
+            check(self)
 """
 
 from __future__ import annotations
@@ -19,6 +23,69 @@ from vis_core.errors import UsageError
 from vis_core.shipped import file_of
 
 T = TypeVar("T")
+
+_REQUIRED: Any = dataclasses.MISSING
+
+
+def setting(
+    default: Any = _REQUIRED,
+    *,
+    says: str,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    file: bool = False,
+    execution_only: bool = False,
+    because: str = "",
+) -> Any:
+    """A field of a config: what it does, and which values make sense.
+
+    `says` is one line for people, with what goes wrong when the value is too high or too low.
+    Numbers are from `low`, or more than `above`, up to `high`; `because` tells why. A `file` names
+    a file, whose content is part of the fingerprint; what is `execution_only` changes speed or
+    memory and never a row, and is not.
+    """
+    return dataclasses.field(
+        default=default,
+        metadata={
+            "says": says,
+            "low": low,
+            "high": high,
+            "above": above,
+            "file": file,
+            "execution_only": execution_only,
+            "because": because,
+        },
+    )
+
+
+def check(config: Any) -> None:
+    """Raises ValueError for the first number out of its field's bounds; None is always allowed."""
+    for field in dataclasses.fields(config):
+        value, range_ = getattr(config, field.name), bounds(field)
+        if value is None or not range_:
+            continue
+        low, high, above = (field.metadata[name] for name in ("low", "high", "above"))
+        fits = (
+            (low is None or value >= low)
+            and (high is None or value <= high)
+            and (above is None or value > above)
+        )
+        if not fits:  # also for a value that is no number
+            because = field.metadata["because"]
+            why = f"; {because}" if because else ""
+            raise ValueError(f"{field.name}: expected {range_}, got {value}{why}")
+
+
+def bounds(field: dataclasses.Field[Any]) -> str:
+    """The values of a field in words; empty where any will do."""
+    low, high, above = (field.metadata.get(name) for name in ("low", "high", "above"))
+    if above is not None:
+        return f"more than {above}" + ("" if high is None else f", at most {high}")
+    if low is None:
+        return "" if high is None else f"{high} or less"
+    return f"{low} or more" if high is None else f"{low} to {high}"
+
 
 # A few lines of YAML with aliases can stand for gigabytes of text: messages show the beginning.
 _BRIEF = reprlib.Repr()

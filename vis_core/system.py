@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+from vis_core.config import setting
 from vis_core.types import Category, FrameBatch, FramePrediction, Hole, TrackPlan, VideoInfo
 from vis_core.windows import ShardWindow, WindowSpec
 
@@ -30,6 +31,53 @@ class Linker(Protocol):
     def step(self, prediction: FramePrediction | Hole) -> None: ...
 
     def finish(self) -> list[TrackPlan]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PredictConfig:
+    """Settings of every predictor; a system's own config adds to them."""
+
+    batch_size: int = setting(
+        8,
+        low=1,
+        high=4096,
+        execution_only=True,
+        says="Frames handed over at once. Too high costs memory.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig(PredictConfig):
+    """Settings of every predictor with a network; rows differ in last digits between them."""
+
+    batch_size: int = setting(
+        4,
+        low=1,
+        high=4096,
+        says="Frames that pass the network together. Too low leaves a GPU idle, too high runs out"
+        " of its memory; another size moves last digits.",
+    )
+    cpu_threads: int = setting(
+        1,
+        low=1,
+        high=1024,
+        says="Threads of a network on a processor. More is faster and moves last digits; the Ray"
+        " runner is faster still, with a worker for each core.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LinkConfig:
+    """Settings of every linker; a system's own config adds to them."""
+
+    break_at_cuts: bool = setting(
+        False, says="A track ends with its shot. Off follows the release, across cuts."
+    )
+    for_fusion: bool = setting(
+        False,
+        says="Tracks are to be fused with those of other members: more result lines, from lower"
+        " scores. Set by itself where a job has several members.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
