@@ -50,6 +50,9 @@ class PredictConfig:
 class NetworkConfig(PredictConfig):
     """Settings of every predictor with a network; rows differ in last digits between them."""
 
+    weights: str | None = setting(
+        None, file=True, says="The file or folder that the network's weights come from."
+    )
     batch_size: int = setting(
         4,
         low=1,
@@ -91,8 +94,8 @@ class System:
     name: str
     predict_version: int
     link_version: int
-    predict_config: type
-    link_config: type
+    predict_config: type[PredictConfig]
+    link_config: type[LinkConfig]
     window: Callable[[Any], WindowSpec]
     make_predictor: Callable[[Any], Predictor]
     make_linker: Callable[[Any], Linker]

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
 
 def _link(arguments: argparse.Namespace) -> int:
     system = get_system(arguments.system)
-    kinds = [JobSettings, system.link_config]
+    kinds: list[type] = [JobSettings, system.link_config]
     run, linking = config.split_settings(config.parse_assignments(arguments.set), kinds)
     settings: JobSettings = config.build(JobSettings, run)
     predictions = relink.open_predictions(arguments.frames, SYSTEMS, arguments.member)

@@ -36,7 +36,7 @@ from vis_core.store.store import (
     is_results_folder,
     open_store,
 )
-from vis_core.system import System
+from vis_core.system import LinkConfig, System
 from vis_core.types import VideoInfo
 from vis_core.video.sampling import Sampling
 
@@ -58,7 +58,7 @@ class Predictions(Protocol):
 
     def video(self, video_id: str) -> VideoInfo: ...
 
-    def rows(self, video_id: str, system: System, link_config: Any) -> MemberRows: ...
+    def rows(self, video_id: str, system: System, link_config: LinkConfig) -> MemberRows: ...
 
     def videos_table(self) -> pa.Table: ...
 
@@ -71,7 +71,7 @@ class Relink:
 
     predictions: Predictions
     system: System
-    link_config: Any
+    link_config: LinkConfig
     out: str
     metadata: FileMetadata
     row_group_bytes: int
@@ -92,7 +92,7 @@ class TablePredictions:
     def video(self, video_id: str) -> VideoInfo:
         return self._table.video(video_id)
 
-    def rows(self, video_id: str, system: System, link_config: Any) -> MemberRows:
+    def rows(self, video_id: str, system: System, link_config: LinkConfig) -> MemberRows:
         return MemberRows(
             member=self._table.member,
             system=system,
@@ -153,7 +153,7 @@ class FolderPredictions:
     def video(self, video_id: str) -> VideoInfo:
         return self._settled[video_id].video
 
-    def rows(self, video_id: str, system: System, link_config: Any) -> MemberRows:
+    def rows(self, video_id: str, system: System, link_config: LinkConfig) -> MemberRows:
         rows = member_rows(self._job, self._folder, self._settled[video_id], self._member)
         return dataclasses.replace(rows, system=system, link_config=link_config)
 

@@ -24,7 +24,7 @@ from vis_core.masks import rle
 from vis_core.store.planning import SPAN
 from vis_core.store.results import ResultsWriter
 from vis_core.store.spool import SPOOLED, MaskSpool
-from vis_core.system import Linker, System
+from vis_core.system import LinkConfig, Linker, System
 from vis_core.types import (
     CarriedMask,
     FloatArray,
@@ -51,7 +51,7 @@ class MemberRows:
 
     member: str
     system: System
-    link_config: Any
+    link_config: LinkConfig
     # Rows of `frames` in order of (window, frame), a table at a time; None: all columns.
     tables: Callable[[Sequence[str] | None], Iterator[pa.Table]]
     cuts: IntArray  # frames after which a shot ends, ascending

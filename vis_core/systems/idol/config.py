@@ -141,6 +141,11 @@ class IdolLinkConfig(LinkConfig):
         " results, too high loses tracks that are unsure of their category.",
     )
     multi_class: bool = setting(True, says="Off: one line per track, its best category.")
+    for_fusion: bool = setting(
+        False,
+        says="Give result lines from a score of 0.01 instead of `emit`, because tracks are fused"
+        " with those of other members. On by itself where a job has several members.",
+    )
 
     def __post_init__(self) -> None:
         check(self)
