@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -36,7 +38,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     # nor is the one that says so. What is wrong with a start is raised.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    with _captured_stderr() as said:
+    with _captured_stderr() as said, _kept_handlers():
         try:
             ray.init(
                 address=address or "local",
@@ -87,6 +89,17 @@ def _nobody(address: str | None) -> UsageError:
         f"no Ray cluster answers at {address!r}: start one with `ray start --head`, or leave"
         " --address out to run on this machine alone"
     )
+
+
+@contextlib.contextmanager
+def _kept_handlers() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and ends the process at once: receipts would be lost."""
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, kept)
 
 
 @contextlib.contextmanager

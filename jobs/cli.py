@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from jobs import signals, terminal
 from jobs.commands import audit, eval, export, fuse, label, link, plan, render, synth, train
 from vis_core import errors
+from vis_core.addresses import scrubbed
 from vis_core.errors import ReelmaskError
 
 COMMANDS = (label, plan, link, fuse, eval, export, render, audit, synth, train)
@@ -20,13 +21,21 @@ COMMANDS = (label, plan, link, fuse, eval, export, render, audit, synth, train)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    arguments = parser().parse_args(argv)
+    with terminal.guarded():
+        code = _run(parser().parse_args(argv))
+        if (error := terminal.failure_of_stdout()) is not None:
+            print(f"reelmask: the result could not be printed: {error.strerror}", file=sys.stderr)
+            code = code or errors.EXIT_FAILED
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
     level = logging.DEBUG if os.environ.get("REELMASK_DEBUG") else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s")
+    logging.basicConfig(level=level, handlers=[terminal.Handler()])
     for library in ("aiobotocore", "botocore", "s3fs", "matplotlib"):
         # They tell of every login, and of every font.
         logging.getLogger(library).setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signals.interrupt_on_termination()
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
         return command(arguments)
@@ -39,8 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return errors.EXIT_INTERRUPTED
-    except BrokenPipeError:
-        return errors.EXIT_OK
     except (OSError, pa.ArrowException) as error:
         if os.environ.get("REELMASK_DEBUG"):
             raise
@@ -50,11 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     """Messages of libraries may span lines, and may be empty."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    return " ".join(scrubbed(str(error)).split()) or type(error).__name__
 
 
 def parser() -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs import progress
+from jobs import progress, signals, terminal
 from jobs.commands import label
 from vis_core import config, errors
 from vis_core.data.synth.config import SynthConfig
@@ -31,6 +31,7 @@ from vis_core.errors import ReelmaskError, UsageError
 from vis_core.job import Job, MemberSpec, make_job
 from vis_core.schema import table_to_videos
 from vis_core.store import parts
+from vis_core.store.local_folder import LocalFolder
 from vis_core.store.store import CURRENT, Store, is_results_folder, open_store
 from vis_core.systems import get_system
 from vis_core.types import VideoInfo
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from vis_core.render.sheet import Strip
 
 _CURRENT = pa.schema([("file", pa.string())])
+_MARK = ".reelmask-demo"  # says that a folder is a demo's
 SHEET_BYTES = 400_000
 SHARD_FRAMES = 36  # small, so that two cores have work: who comes first takes two units
 
@@ -63,6 +65,11 @@ CLIPS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    with terminal.guarded():
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.demo",
         description="Labels three clips here, system by system, and shows what came out.",
@@ -73,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runner", choices=["inline", "ray"], default="ray")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, handlers=[terminal.Handler()])
+    signals.interrupt_on_termination()
     try:
         return _demo(arguments)
     except (ReelmaskError, OSError) as error:
@@ -88,6 +96,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.folder
     own = _own_video(arguments.video) if arguments.video is not None else None
     clips = CLIPS if own is None else CLIPS[:-1]
+    _take(folder)
     paths = _write_clips(folder / "clips", clips)
     known = [path for clip, path in zip(clips, paths, strict=True) if _has_categories(clip)]
     wanted = [arguments.system] if arguments.system else [*ANY_VIDEO, *TRAINED]
@@ -106,6 +115,18 @@ def _demo(arguments: argparse.Namespace) -> int:
     print(_table(rows))
     print(_where_to_look(folder, wanted))
     return code
+
+
+def _take(folder: Path) -> None:
+    """A new or empty folder, or one of an earlier demo: what is in it may be written over."""
+    mark, truth = folder / _MARK, folder / "clips" / "truth.json"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; expected a folder")
+    ours = mark.is_file() or (truth.is_file() and '"generator_version"' in truth.read_text())
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
+        raise UsageError(f"{folder} holds files that are no demo's; choose a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
 
 
 def _has_categories(clip: _Clip) -> bool:
@@ -155,8 +176,8 @@ def _write_clips(folder: Path, clips: Sequence[_Clip]) -> list[str]:
     try:
         for clip, path in zip(clips, paths, strict=True):
             frames = generate_clip(clip.config, clip.seed).frames
-            size = {"height": clip.config.height, "width": clip.config.width}
-            with open_video(path, fps=clip.config.fps, **size) as video:
+            height, width = clip.config.height, clip.config.width
+            with open_video(path, fps=clip.config.fps, height=height, width=width) as video:
                 for frame in frames:
                     video.write(frame)
             shown.advance(1)
@@ -232,7 +253,7 @@ def _draw(results: Path, system: str, folder: Path) -> list[tuple[VideoInfo, Str
     source = RenderSource(str(results))
     report = render(source, str(overlays), progress=progress.for_stderr())
     for video_id, reason in report.skipped.items():
-        print(f"  skipped {video_id}: {reason}")
+        print(f"  skipped {terminal.one_line(video_id)}: {terminal.one_line(reason)}")
     drawn = [video for video in source.videos if video.video_id not in report.skipped]
     counts = _rows_of_videos(results, "tracks")
     with VideoReader() as reader:
@@ -248,7 +269,7 @@ def _write_sheet(path: Path, strips: Sequence[tuple[VideoInfo, Strip]]) -> None:
     from vis_core.render.sheet import contact_sheet
 
     ordered = [strip for _, strip in sorted(strips, key=lambda pair: _rank(pair[0]))]
-    path.write_bytes(contact_sheet(ordered, SHEET_BYTES))
+    LocalFolder(path.parent).replace(path.name, contact_sheet(ordered, SHEET_BYTES))
 
 
 def _rank(video: VideoInfo) -> tuple[int, str]:
@@ -269,7 +290,9 @@ def _rows(results: Path, system: str) -> list[list[str]]:
     for video in sorted(table_to_videos(store.videos()), key=_rank):
         name = video.video_id
         numbers = video.num_frames, tracks[name], masks[name]
-        rows.append([name, system, *map(str, numbers), f"{seconds.get(name, 0.0):.1f}"])
+        rows.append(
+            [terminal.one_line(name), system, *map(str, numbers), f"{seconds.get(name, 0.0):.1f}"]
+        )
     return rows
 
 

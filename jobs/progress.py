@@ -1,13 +1,16 @@
-"""Progress on stderr: a bar on a terminal, a line now and then in a log."""
+"""Progress on stderr: a bar on a terminal, a line now and then in a log. It never raises."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
 from typing import Any, TextIO
 
 from tqdm import tqdm
+
+from jobs.terminal import Output
 
 LINE_SECONDS = 10.0
 
@@ -20,7 +23,12 @@ class Bar:
 
     def begin(self, stage: str, total: float, unit: str) -> None:
         self._bar = tqdm(
-            desc=stage, total=round(total) or None, unit=f" {unit}", file=sys.stderr, leave=True
+            desc=stage,
+            total=round(total) or None,
+            unit=f" {unit}",
+            file=Output(sys.stderr, raw=True),
+            dynamic_ncols=True,
+            leave=True,
         )
 
     def advance(self, amount: float) -> None:
@@ -40,8 +48,8 @@ class Bar:
 class Lines:
     """A line every ten seconds, also while nothing is done, and one at the end of a stage."""
 
-    def __init__(self, stream: TextIO, seconds: float = LINE_SECONDS) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None, seconds: float = LINE_SECONDS) -> None:
+        self._stream = Output(stream)
         self._seconds = seconds
         self._notes: dict[str, object] = {}
         self._stage, self._unit, self._total, self._done = "", "", 0.0, 0.0
@@ -55,7 +63,8 @@ class Lines:
             self._stage, self._unit, self._total, self._done = stage, unit, total, 0.0
             self._started = time.monotonic()
             self._ended = threading.Event()
-        threading.Thread(target=self._tick, args=(self._ended,), daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # no thread to be had: one line at the end
+            threading.Thread(target=self._tick, args=(self._ended,), daemon=True).start()
 
     def advance(self, amount: float) -> None:
         with self._lock:
@@ -84,9 +93,10 @@ class Lines:
             eta = f", {left:.0f} s left" if left else ""
             notes = "".join(f", {value} {name}" for name, value in self._notes.items())
             text = f"{self._stage}: {self._done:.0f}{of} {self._unit}, {rate:.1f}/s{eta}{notes}"
-        print(text, file=self._stream, flush=True)
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
 
 
 def for_stderr() -> Bar | Lines:
     """What suits the place stderr goes to."""
-    return Bar() if sys.stderr.isatty() else Lines(sys.stderr)
+    return Bar() if Output(sys.stderr).isatty() else Lines(sys.stderr)

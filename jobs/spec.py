@@ -6,23 +6,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from vis_core import plain_yaml
 from vis_core.config import brief, unknown_name
 from vis_core.errors import UsageError
-from vis_core.job import Job, MemberSpec, checked_path, make_job
-from vis_core.systems import get_system
+from vis_core.job import (
+    MAX_MEMBERS,
+    Job,
+    MemberSpec,
+    checked_path,
+    job_of_record,
+    make_job,
+)
+from vis_core.plain_yaml import MAX_BYTES
+from vis_core.store.store import JOB, is_job_record
+from vis_core.systems import SYSTEMS, get_system
+from vis_core.video.uris import open_regular
 
-MAX_BYTES = 1 << 20
 RUNNERS = ("inline", "ray")
 _KEYS = ("inputs", "out", "system", "members", "settings", "every", "fps", "limit", "runner")
+_RECORD_KEYS = (
+    *("inputs", "members", "sampling", "settings", "fusion", "limit", "versions"),
+    *("runner", "out"),
+)
 _MEMBER_KEYS = ("name", "system", "settings", "weight")
 
 
 def read_job_file(path: str) -> tuple[Job, str]:
     """The job and its runner; every mistake in the file is named with its key."""
     try:
-        return _job_of(load_yaml(path))
+        values = load_yaml(path)
+        return _job_of_record(values, path) if is_job_record(values) else _job_of(values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -32,9 +45,7 @@ def _job_of(values: Mapping[str, Any]) -> tuple[Job, str]:
     for key in ("inputs", "out"):
         if key not in values:
             raise UsageError(f"{key!r} is missing")
-    runner = values.get("runner", "inline")
-    if runner not in RUNNERS:
-        raise UsageError(f"runner: expected {' or '.join(RUNNERS)}, got {brief(runner)}")
+    runner = _runner(values)
     job = make_job(
         _inputs(values["inputs"]),
         checked_path("out", values["out"]),
@@ -47,24 +58,42 @@ def _job_of(values: Mapping[str, Any]) -> tuple[Job, str]:
     return job, runner
 
 
+def _job_of_record(values: Mapping[str, Any], path: str) -> tuple[Job, str]:
+    """The job that a run wrote down in its folder, run again into that folder or into `out`."""
+    check_keys("key", values, _RECORD_KEYS)
+    file = Path(path)
+    if "out" in values:
+        out = checked_path("out", values["out"])
+    elif file.name == JOB and (file.parent / "manifest").is_dir():
+        out = str(file.parent)
+    else:
+        raise UsageError(
+            f"this is the record of a results folder: run it there (OUT/{JOB}), or"
+            " add `out: FOLDER`"
+        )
+    return job_of_record(values, out, SYSTEMS), _runner(values)
+
+
+def _runner(values: Mapping[str, Any]) -> str:
+    runner = values.get("runner", "inline")
+    if runner not in RUNNERS:
+        raise UsageError(f"runner: expected {' or '.join(RUNNERS)}, got {brief(runner)}")
+    return str(runner)
+
+
 def load_yaml(path: str) -> Mapping[str, Any]:
+    """What a job file holds; bounded, because it may come from anybody."""
     try:
-        file = Path(path)
-        if file.stat().st_size > MAX_BYTES:
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise UsageError(f"larger than {MAX_BYTES} bytes; that is no job file")
-        text = file.read_text(encoding="utf-8")
+        text = data.decode()
     except OSError as error:
         raise UsageError(f"cannot read the job file: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"cannot read the job file: not UTF-8: {error}") from error
-    try:
-        values = yaml.safe_load(text)
-    except RecursionError as error:
-        raise UsageError("not a job file: nested too deeply") from error
-    # Besides its own errors, PyYAML lets out what its constructors stumble over ("2024-99-99").
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UsageError(f"not valid YAML: {' '.join(str(error).split())}") from error
-    return _mapping("the file", values)
+    return _mapping("the file", plain_yaml.parse(text))
 
 
 def _mapping(what: str, value: Any) -> Mapping[str, Any]:
@@ -105,6 +134,8 @@ def _members(values: Mapping[str, Any]) -> list[MemberSpec]:
     members = values["members"]
     if not isinstance(members, list) or not members:
         raise UsageError(f"members: expected a list of one or more, got {brief(members)}")
+    if len(members) > MAX_MEMBERS:
+        raise UsageError(f"members: expected at most {MAX_MEMBERS}, got {len(members)}")
     return [_member(entry) for entry in members]
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import ray
 
 from pipelines.units import unit_from_row
-from vis_core import errors
+from vis_core import addresses, errors
 from vis_core.errors import ReelmaskError
 from vis_core.job import Job, file_metadata
 from vis_core.stages.predict import MemberRuntime, UnitFailed, run_shard
@@ -50,7 +50,11 @@ RECEIPTS = pa.schema(
 class ShardActor:
     """Called by Ray Data with one unit at a time, from two threads."""
 
-    def __init__(self, job: Job, member: str, run_id: str) -> None:
+    def __init__(
+        self, job: Job, member: str, run_id: str, secrets: addresses.Secrets | None = None
+    ) -> None:
+        if secrets is not None:
+            addresses.learn(secrets)
         context = ray.get_runtime_context()
         self._job = job
         self._run_id = run_id

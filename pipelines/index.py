@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from vis_core import addresses
 from vis_core.stages.index import Probe
 from vis_core.types import VideoInfo
 from vis_core.video.limits import Limits
@@ -22,7 +23,7 @@ PROBE_CPUS = 0.5  # demuxing waits for storage more than it computes
 def probing_on_cluster(limits: Limits) -> Iterator[Probe]:
     """A probe whose decoder child lives on some node."""
     remote: Any = ray.remote(num_cpus=PROBE_CPUS, max_restarts=-1, max_task_retries=3)(_Prober)
-    prober = remote.remote(limits)
+    prober = remote.remote(limits, addresses.secrets())
     try:
         yield functools.partial(_ask, prober)
     finally:
@@ -35,7 +36,8 @@ def _ask(prober: Any, source: Source) -> VideoInfo:
 
 
 class _Prober:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, secrets: addresses.Secrets) -> None:
+        addresses.learn(secrets)
         self._reader = VideoReader(limits)
 
     def probe(self, source: Source) -> VideoInfo:

@@ -21,6 +21,7 @@ from vis_core import errors
 from vis_core.errors import ReelmaskError
 from vis_core.job import Job
 from vis_core.progress import Progress, Silence
+from vis_core.stages.plan import WorkPlan
 from vis_core.stages.predict import UnitFailed
 from vis_core.stages.run import Run, RunReport, open_run
 from vis_core.store import in_flight
@@ -40,19 +41,25 @@ def run_ray(job: Job, progress: Progress | None = None, *, address: str | None =
         _index(run, progress, on_cluster=address is not None)
         run.recover()
         linking = Linking(run, profile)
-        while (plan := run.plan()).num_units:
-            progress.begin("predict", plan.num_frames, "frames")
-            for first, count in plan.waves(WAVE_UNITS):
-                profile = _profile(job)
-                logger.info("profile %s: %s", profile.name, profile.reason)
-                linking.resize(profile)
-                units = {unit.part: unit for unit in plan.units(job, first, count)}
-                _Prediction(run, linking, profile, progress).work(units)
-            progress.end()
+        while not run.is_complete():
+            while (plan := run.plan()).num_units:
+                _predict(run, plan, linking, progress)
+            linking.start(everything=True)
             linking.wait()
-        linking.start(everything=True)
-        linking.wait()
         return run.finish()
+
+
+def _predict(run: Run, plan: WorkPlan, linking: Linking, progress: Progress) -> None:
+    """One pass over the plan, wave by wave."""
+    progress.begin("predict", plan.num_frames, "frames")
+    for first, count in plan.waves(WAVE_UNITS):
+        profile = _profile(run.job)
+        logger.info("profile %s: %s", profile.name, profile.reason)
+        linking.resize(profile)
+        units = {unit.part: unit for unit in plan.units(run.job, first, count)}
+        _Prediction(run, linking, profile, progress).work(units)
+    progress.end()
+    linking.wait()
 
 
 def _index(run: Run, progress: Progress, *, on_cluster: bool) -> None:

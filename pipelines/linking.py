@@ -14,7 +14,9 @@ from cluster.profile import Profile
 from vis_core.job import Job, file_metadata
 from vis_core.stages.link import SettledVideo, failed_links, link_videos
 from vis_core.stages.run import Run
+from vis_core.store.damage import DamagedFile
 from vis_core.store.folder import open_folder
+from vis_core.store.lease import Witness
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ class Linking:
         while self._batches and len(self._running) < self._slots:
             batch = self._batches.popleft()
             task = self._task.options(num_cpus=self._cpus)
-            self._running[task.remote(self._run.job, batch)] = batch
+            about = (self._run.report.run_id, self._run.witness)
+            self._running[task.remote(self._run.job, batch, *about)] = batch
 
     def collect(self, timeout: float | None = 0) -> None:
         """Commits the links that are done."""
@@ -52,6 +55,8 @@ class Linking:
             batch = self._running.pop(reference)
             try:
                 rows, seconds = ray.get(reference)
+            except DamagedFile as damage:
+                self._run.set_aside(damage)
             except ray.exceptions.RayTaskError:
                 raise  # an error of storage or of ours: it ends the run
             except ray.exceptions.RayError as error:
@@ -75,7 +80,12 @@ class Linking:
             self._run.linked(failed_links(self._run.job, batch, message), 0.0)
 
 
-def _link_batch(job: Job, batch: Sequence[SettledVideo]) -> tuple[pa.Table, float]:
+def _link_batch(
+    job: Job, batch: Sequence[SettledVideo], run_id: str, witness: Witness | None
+) -> tuple[pa.Table, float]:
     started = time.monotonic()
-    rows = link_videos(job, open_folder(job.out), batch, metadata=file_metadata(job))
+    folder = open_folder(job.out)
+    if witness is not None:
+        folder = folder.guarded(witness.check)
+    rows = link_videos(job, folder, batch, metadata=file_metadata(job), run_id=run_id)
     return rows, time.monotonic() - started

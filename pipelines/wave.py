@@ -20,6 +20,7 @@ from cluster import data_context
 from cluster.profile import Profile
 from pipelines.actor import CALLS_AT_ONCE, ShardActor
 from pipelines.units import unit_to_row
+from vis_core import addresses
 from vis_core.errors import ReelmaskError
 from vis_core.job import Job
 from vis_core.store.segments import Unit
@@ -46,7 +47,12 @@ class Wave:
         rows = ray.data.from_arrow([unit_to_row(unit) for unit in units])
         self._dataset = rows.map_batches(
             actor,
-            fn_constructor_kwargs={"job": job, "member": units[0].member, "run_id": run_id},
+            fn_constructor_kwargs={
+                "job": job,
+                "member": units[0].member,
+                "run_id": run_id,
+                "secrets": addresses.secrets(),
+            },
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clips import write_clips
+from vis_core import addresses
 
 REPO = Path(__file__).parents[1]
 
@@ -44,3 +45,9 @@ def _unit_tests_are_quick(request, monkeypatch):
 
     monkeypatch.setattr(time, "sleep", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _memory_addresses(monkeypatch):
+    """Lets a test name `memory://…`, the store in its own process; no job can."""
+    monkeypatch.setattr(addresses, "SCHEMES", addresses.SCHEMES | {"memory"})

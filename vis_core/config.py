@@ -133,14 +133,28 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-# A few lines of YAML with aliases can stand for gigabytes of text: messages show the beginning.
-_BRIEF = reprlib.Repr()
-_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
+_BRIEF_LENGTH = 200
+
+
+class _Brief(reprlib.Repr):
+    """The beginning of a value: it may stand for gigabytes of text, and be nested at will."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = self.maxlong = 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python itself refuses to write out very long numbers."""
+        if x.bit_length() > 1024:
+            return f"<a number of {x.bit_length()} bits>"
+        return super().repr_int(x, level)
 
 
 def brief(value: Any) -> str:
     """A value as a message shows it: on one line, and never long."""
-    return _BRIEF.repr(value)
+    text = _Brief().repr(value)
+    return text if len(text) <= _BRIEF_LENGTH else f"{text[: _BRIEF_LENGTH - 3]}..."
 
 
 def parse_assignments(assignments: Sequence[str], see: str = "") -> dict[str, str]:
@@ -183,9 +197,9 @@ def split_settings(
 
 def unknown_name(what: str, name: str, legal: Sequence[str]) -> str:
     """One sentence that names the nearest legal one."""
-    near = difflib.get_close_matches(name, legal, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:80], legal, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {what} {name!r}{hint} Known: {', '.join(legal)}"
+    return f"unknown {what} {brief(name)}{hint} Known: {', '.join(legal)}"
 
 
 def build(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -49,3 +49,7 @@ class DecoderDied(SourceError):
 
     The one failure that is blamed on the video: three of them put it in quarantine.
     """
+
+
+class AddressError(SourceError, UsageError):
+    """An address that is never opened: a usage error where a person names it, a row in a list."""

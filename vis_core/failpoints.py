@@ -2,8 +2,8 @@
 
 Off unless `REELMASK_FAILPOINTS` arms some: `name[key]=action@hit` entries, separated by commas.
 `key` limits it to one video, `@hit` to the n-th passage of the process. Actions: `kill`, `segv`,
-`hang`, `enospc`, `eio`. With `REELMASK_FAILPOINTS_ONCE=FILE` one entry acts once, in whichever
-process comes first: the one that can create the file.
+`stop` (until SIGCONT), `hang`, `enospc`, `eio`. With `REELMASK_FAILPOINTS_ONCE=FILE` one entry acts
+once, in whichever process comes first: the one that can create the file.
 
     REELMASK_FAILPOINTS='after_write=kill@2,decode_frame[clips/bad]=hang' reelmask label …
 """
@@ -16,15 +16,20 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 
 VARIABLE = "REELMASK_FAILPOINTS"
 ONCE = "REELMASK_FAILPOINTS_ONCE"
 _ENTRY = re.compile(r"(?P<name>\w+)(\[(?P<key>.*)\])?=(?P<action>\w+)(@(?P<hit>\d+))?")
 _passages: collections.Counter[str] = collections.Counter()
+# Set by a test in this process: hears of every passage, and may do there what another would.
+listener: Callable[[str], None] | None = None
 
 
 def failpoint(name: str, key: str | None = None) -> None:
-    """Does nothing, unless the environment arms `name` (for `key`)."""
+    """Does nothing, unless the environment arms `name` (for `key`), or a test listens."""
+    if listener is not None:
+        listener(name)
     armed = os.environ.get(VARIABLE)
     if not armed:
         return
@@ -55,6 +60,8 @@ def _act(action: str, name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "segv":
         os.kill(os.getpid(), signal.SIGSEGV)
+    elif action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)  # the whole process, until SIGCONT
     elif action == "hang":
         time.sleep(3600)
     elif action in ("enospc", "eio"):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vis_core import config
-from vis_core.errors import UsageError
+from vis_core.addresses import is_remote, scrubbed
+from vis_core.errors import SourceError, UsageError
 from vis_core.system import System
-from vis_core.video.uris import is_remote, open_file
+from vis_core.video.uris import open_file, open_regular, shown
 
 
 def digest_of(value: Any) -> str:
@@ -25,13 +27,30 @@ def digest_of(value: Any) -> str:
 def digest_of_file(path: str, chunk_bytes: int = 1 << 20) -> str:
     """SHA-256 of a file's content."""
     digest = hashlib.sha256()
-    try:
-        with open_file(path) if is_remote(path) else Path(path).open("rb") as file:
-            while chunk := file.read(chunk_bytes):
-                digest.update(chunk)
-    except OSError as error:
-        raise UsageError(f"cannot read {path!r}: {error.strerror or error}") from error
+    with reading(path), open_file(path) if is_remote(path) else open_regular(path) as file:
+        while chunk := file.read(chunk_bytes):
+            digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def reading(path: str, fails: str = "cannot read") -> Iterator[None]:
+    """Whatever keeps a file that a setting names from being read is one line, without secrets."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except SourceError as error:
+        raise UsageError(f"{fails} {error}") from error
+    except OSError as error:
+        raise UsageError(
+            f"{fails} {shown(path)!r:.300}: {error.strerror or scrubbed(str(error))}"
+        ) from error
+    except Exception as error:
+        if not is_remote(path):
+            raise
+        what = f"{type(error).__name__}: {scrubbed(str(error))}"  # every store has its own errors
+        raise UsageError(f"{fails} {shown(path)!r}: {what}") from error
 
 
 def file_digests(settings: Any) -> dict[str, str]:
@@ -39,7 +58,7 @@ def file_digests(settings: Any) -> dict[str, str]:
     return {
         name: digest_of_file(path)
         for name, path in config.file_fields(settings).items()
-        if is_remote(path) or Path(path).is_file() or not _is_symbolic(path)
+        if is_remote(path) or _is_file(path) or not _is_symbolic(path)
     }
 
 
@@ -80,6 +99,13 @@ def content_of(settings: Any, digests: Mapping[str, str]) -> dict[str, Any]:
     """Settings as values, with every named file replaced by the digest of its content."""
     values = config.as_values(settings, without_execution=True)
     return values | {name: {"sha256": digest} for name, digest in digests.items()}
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that no file can have: whoever opens it says so
+        return True
 
 
 def _is_symbolic(value: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import logging
 import math
 import os
 import secrets
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vis_core import config, node_files
+from vis_core.addresses import is_remote, public
 from vis_core.association.fusion import FusionConfig
 from vis_core.config import check, setting
 from vis_core.errors import UsageError
@@ -22,6 +24,10 @@ from vis_core.system import LinkConfig, PredictConfig, System
 from vis_core.types import Category
 from vis_core.video.limits import Limits
 from vis_core.video.sampling import Sampling
+
+logger = logging.getLogger(__name__)
+
+MAX_MEMBERS = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,6 +210,8 @@ def make_job(
     """
     if not members:
         raise UsageError("a job needs at least one member; name a system")
+    if len(members) > MAX_MEMBERS:
+        raise UsageError(f"members: expected at most {MAX_MEMBERS}, got {len(members)}")
     if not inputs:
         raise UsageError("a job needs at least one input: a file, folder, glob, list or URL")
     try:
@@ -213,9 +221,7 @@ def make_job(
     fused = len(members) > 1
     run_settings, fusion_settings, specs = _deal_out(settings or {}, members, fused)
     resolved = tuple(_resolve(spec, sampling, fused) for spec in specs)
-    names = [member.name for member in resolved]
-    if len(set(names)) != len(names):
-        raise UsageError(f"member names must differ, got {', '.join(names)}; set `name:` on each")
+    _check_names(resolved)
     return Job(
         inputs=tuple(_absolute(checked_path("input", path)) for path in inputs),
         out=_checked_out(out),
@@ -227,6 +233,12 @@ def make_job(
         retry_quarantined=retry_quarantined,
         replace=replace,
     )
+
+
+def _check_names(members: Sequence[Member]) -> None:
+    names = [member.name for member in members]
+    if len(set(names)) != len(names):
+        raise UsageError(f"member names must differ, got {', '.join(names)}; set `name:` on each")
 
 
 def checked_path(what: str, path: Any) -> str:
@@ -265,7 +277,9 @@ def _checked_limit(limit: Any) -> int | None:
 
 def _absolute(path: str) -> str:
     """Local inputs as absolute paths, so that the job means the same from anywhere."""
-    return path if "://" in path else os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
+    if is_remote(path) or path.startswith("file:"):
+        return path
+    return os.path.abspath(path)  # noqa: PTH100 - keeps symlinks
 
 
 def _deal_out(
@@ -301,13 +315,26 @@ def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
     )
     if fused:
         linking.setdefault("for_fusion", True)  # more candidates; the fusion makes the cuts
-    if not (math.isfinite(spec.weight) and spec.weight > 0):
-        raise UsageError(f"weight: expected a number above 0, got {spec.weight}")
+    _checked_weight(spec.weight)
     predict_config = config.build(system.predict_config, predict)
     link_config = config.build(system.link_config, linking)
+    return _member(
+        spec.name or system.name, system, predict_config, link_config, spec.weight, sampling
+    )
+
+
+def _member(
+    name: str,
+    system: System,
+    predict_config: PredictConfig,
+    link_config: LinkConfig,
+    weight: float,
+    sampling: Sampling,
+) -> Member:
+    """With fingerprints of what its files hold now."""
     digests = file_digests(predict_config)  # once per job: weights are gigabytes
     return Member(
-        name=spec.name or system.name,
+        name=name,
         system=system,
         predict_config=predict_config,
         link_config=link_config,
@@ -315,7 +342,7 @@ def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
             system, predict_config, dataclasses.asdict(sampling), digests
         ),
         linker_fingerprint=linker_fingerprint(system, link_config),
-        weight=float(spec.weight),
+        weight=float(weight),
         weights_digest=digests.get("weights", ""),
         file_digests=digests,
     )
@@ -324,13 +351,13 @@ def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
 def job_record(job: Job) -> dict[str, Any]:
     """The resolved job, as written to `job.yaml`: every setting, fingerprints, versions."""
     return {
-        "inputs": list(job.inputs),
+        "inputs": [public(path) for path in job.inputs],
         "members": [
             {
                 "name": member.name,
                 "system": member.system.name,
-                "predict": config.as_values(member.predict_config),
-                "link": config.as_values(member.link_config),
+                "predict": _shown(member.predict_config),
+                "link": _shown(member.link_config),
                 "weight": member.weight,
                 "fingerprint": member.fingerprint,
                 "linker_fingerprint": member.linker_fingerprint,
@@ -342,9 +369,18 @@ def job_record(job: Job) -> dict[str, Any]:
         ],
         "sampling": dataclasses.asdict(job.sampling),
         "settings": config.as_values(job.settings),
-        "fusion": None if job.fusion is None else config.as_values(job.fusion),
+        "fusion": None if job.fusion is None else _shown(job.fusion),
         "limit": job.limit,
         "versions": library_versions(),
+    }
+
+
+def _shown(settings: Any) -> dict[str, Any]:
+    """Settings as values, without the credentials in addresses of files."""
+    values = config.as_values(settings)
+    return {
+        key: public(value) if isinstance(value, str) and is_remote(value) else value
+        for key, value in values.items()
     }
 
 
@@ -369,6 +405,32 @@ def job_from_record(record: Mapping[str, Any], out: str, systems: Mapping[str, S
         ) from error
 
 
+def job_of_record(record: Mapping[str, Any], out: str, systems: Mapping[str, System]) -> Job:
+    """The job a results folder holds, to be run again: with fingerprints of what is there now."""
+    recorded = job_from_record(record, _checked_out(out), systems)
+    _check_names(recorded.members)
+    members = tuple(
+        _member(
+            each.name,
+            each.system,
+            each.predict_config,
+            each.link_config,
+            each.weight,
+            recorded.sampling,
+        )
+        for each in recorded.members
+    )
+    for before, now in zip(recorded.members, members, strict=True):
+        if before.fingerprint != now.fingerprint:
+            logger.warning(
+                "member %s: its files or the version of its system changed since %s was labelled;"
+                " its frames are predicted again",
+                now.name,
+                out,
+            )
+    return dataclasses.replace(recorded, members=members)
+
+
 def _fusion_from_record(values: Mapping[str, Any] | None) -> FusionConfig | None:
     if values is None:
         return None
@@ -381,6 +443,8 @@ def _members_from_record(
 ) -> tuple[Member, ...]:
     if not entries:
         raise UsageError("'members' is empty; restore the file, or use --replace")
+    if len(entries) > MAX_MEMBERS:
+        raise UsageError(f"members: expected at most {MAX_MEMBERS}, got {len(entries)}")
     return tuple(_member_from_record(entry, systems) for entry in entries)
 
 
@@ -399,9 +463,15 @@ def _member_from_record(entry: Mapping[str, Any], systems: Mapping[str, System])
         link_config=link_config,
         fingerprint=fingerprint,
         linker_fingerprint=linking,
-        weight=float(entry.get("weight", 1.0)),
+        weight=_checked_weight(float(entry.get("weight", 1.0))),
         weights_digest=str(entry.get("weights_digest", "")),
     )
+
+
+def _checked_weight(weight: float) -> float:
+    if not (math.isfinite(weight) and weight > 0):
+        raise UsageError(f"weight: expected a number above 0, got {weight}")
+    return weight
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:

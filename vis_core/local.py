@@ -17,6 +17,7 @@ from vis_core.stages.plan import WorkPlan
 from vis_core.stages.predict import MemberRuntime, UnitFailed, run_shard
 from vis_core.stages.run import Run, RunReport, open_run
 from vis_core.store import in_flight
+from vis_core.store.damage import DamagedFile
 from vis_core.store.in_flight import InFlight
 from vis_core.store.segments import Unit
 from vis_core.video.reader import VideoReader, probing
@@ -30,9 +31,10 @@ def run_inline(job: Job, progress: Progress | None = None) -> RunReport:
         run.recover()
         runtimes: dict[str, MemberRuntime] = {}
         with VideoReader(job.settings.limits) as reader:
-            while (plan := run.plan()).num_units:
-                _predict(run, plan, runtimes, reader, progress)
-        _link(run, everything=True)
+            while not run.is_complete():
+                while (plan := run.plan()).num_units:
+                    _predict(run, plan, runtimes, reader, progress)
+                _link(run, everything=True)
         return run.finish()
 
 
@@ -96,8 +98,18 @@ class _Shown:
 def _link(run: Run, *, everything: bool) -> None:
     for batch in run.ready(everything=everything):
         started = time.monotonic()
-        rows = link_videos(run.job, run.store.folder, batch, metadata=file_metadata(run.job))
-        run.linked(rows, time.monotonic() - started)
+        try:
+            rows = link_videos(
+                run.job,
+                run.store.folder,
+                batch,
+                metadata=file_metadata(run.job),
+                run_id=run.report.run_id,
+            )
+        except DamagedFile as damage:
+            run.set_aside(damage)
+        else:
+            run.linked(rows, time.monotonic() - started)
 
 
 def _with_next(units: Iterator[Unit]) -> Iterator[tuple[Unit, Unit | None]]:

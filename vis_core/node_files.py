@@ -19,11 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from vis_core import config
+from vis_core.addresses import is_remote, public
 from vis_core.errors import UsageError
-from vis_core.fingerprints import digest_of_file
-from vis_core.video.uris import is_remote, open_file
+from vis_core.fingerprints import digest_of_file, reading
+from vis_core.video.uris import open_file
 
 CACHE_VARIABLE = "REELMASK_CACHE"
+
+
+class NoCache(UsageError):
+    """There is no place to keep files, and nobody named one."""
 
 
 def prepare(settings: Any, digests: Mapping[str, str]) -> Any:
@@ -44,27 +49,39 @@ def prepare(settings: Any, digests: Mapping[str, str]) -> Any:
 def cache_folder() -> Path:
     """Where fetched files stay: $REELMASK_CACHE, or the user's cache."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else Path.home() / ".cache" / "reelmask"
+    if chosen:
+        return Path(chosen)
+    try:
+        return Path.home() / ".cache" / "reelmask"
+    except RuntimeError as error:
+        raise NoCache(
+            f"this user has no home directory to keep files in: set {CACHE_VARIABLE} to a folder"
+        ) from error
 
 
 def _fetched(address: str, digest: str) -> str:
-    kept = cache_folder() / "files" / f"{digest}{Path(address).suffix}"
+    kept = cache_folder() / "files" / f"{digest}{_suffix(address)}"
     if kept.exists():
         return str(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with (
-            open_file(address) as source,
-            tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as target,
-        ):
-            shutil.copyfileobj(source, target, 1 << 20)
-    except OSError as error:
-        raise UsageError(f"{socket.gethostname()} cannot fetch {address!r}: {error}") from error
+    with (
+        reading(address, f"{socket.gethostname()} cannot fetch"),
+        open_file(address) as source,
+        tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)
     if digest_of_file(target.name) != digest:
         Path(target.name).unlink()
-        raise UsageError(f"{address!r} has changed since the job was made; run the command again")
+        raise UsageError(
+            f"{public(address)!r} has changed since the job was made; run the command again"
+        )
     Path(target.name).replace(kept)
     return str(kept)
+
+
+def _suffix(address: str) -> str:
+    """What tells readers the format; a query is no part of a name."""
+    return Path(public(address).partition("?")[0]).suffix
 
 
 def _checked(path: str, digest: str) -> str:
@@ -77,8 +94,10 @@ def _checked(path: str, digest: str) -> str:
             " on storage that all share, or give a URL"
         ) from error
     state = f"{Path(path).absolute()}:{status.st_size}:{status.st_mtime_ns}:{digest}"
-    marker = cache_folder() / "seen" / hashlib.sha256(state.encode()).hexdigest()
-    if marker.exists():
+    marker = None
+    with contextlib.suppress(NoCache):  # then it is read every time
+        marker = cache_folder() / "seen" / hashlib.sha256(state.encode()).hexdigest()
+    if marker is not None and marker.exists():
         return path
     if digest_of_file(path) != digest:
         raise UsageError(
@@ -86,6 +105,8 @@ def _checked(path: str, digest: str) -> str:
             " same one on every node"
         )
     with contextlib.suppress(OSError):  # without a cache it is read again next time
+        if marker is None:
+            return path
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
     return path
@@ -95,7 +116,7 @@ def _checked(path: str, digest: str) -> str:
 def _only_one(digest: str) -> Iterator[None]:
     """One process of this machine at a time, as far as the cache can be written to."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, NoCache):
             lock = cache_folder() / "locks" / digest
             lock.parent.mkdir(parents=True, exist_ok=True)
             fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)

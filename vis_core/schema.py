@@ -86,6 +86,7 @@ VIDEOS = pa.schema(
         "pts_step": pa.int64(),
         "sequential": pa.bool_(),
         "mtime_ns": pa.int64(),
+        "missing_frames": pa.int32(),
     }
 )
 
@@ -168,6 +169,7 @@ _ABSENT: Mapping[str, Any] = {
     "first_pts": 0,
     "pts_step": 1,
     "sequential": False,
+    "missing_frames": 0,
     "mtime_ns": 0,
     "status": "ok",
     "rotation": 0,

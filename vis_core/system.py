@@ -7,7 +7,7 @@ predictions of one video, in frame order. Both are pure: state lives inside one 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from vis_core.config import setting
@@ -100,6 +100,10 @@ class System:
     make_predictor: Callable[[Any], Predictor]
     make_linker: Callable[[Any], Linker]
     categories: Callable[[Any], list[Category]]
+    # What the linker needs of every instance: for each thing, the columns one of which gives it.
+    reads: Callable[[Any], Sequence[tuple[str, ...]]] = lambda config: ()
+    # Columns that its instances have besides the required ones, each with the setting it takes.
+    writes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def link(

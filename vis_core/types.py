@@ -44,6 +44,7 @@ class VideoInfo:
     mtime_ns: int = 0  # a hint that saves re-hashing; no part of the version
     status: VideoStatus = "ok"
     error: str | None = None
+    missing_frames: int = 0  # that the container promises behind the end of a file that was cut
 
     def pts_of(self, frame_index: IntArray) -> IntArray:
         """Presentation time stamps, in units of `time_base`."""

@@ -8,11 +8,11 @@ import json
 from typing import Any
 
 from jobs.commands.arguments import add_flags
+from jobs.terminal import one_line
 from vis_core import errors
 from vis_core.job import new_run_id
 from vis_core.stages import audit
-from vis_core.store import lease
-from vis_core.store.store import open_store
+from vis_core.store.store import holding, open_store
 from vis_core.systems import SYSTEMS
 
 
@@ -39,7 +39,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(dataclasses.asdict(found)))
     else:
         for line in (*found.conservation, *found.problems):
-            print(line)
+            print(one_line(line))
         state = f"{len(found.problems)} problems" if found.problems else "whole"
         print(f"{found.num_videos} videos, {found.num_segments} segments: {state}")
     return errors.EXIT_FAILED if found.problems else errors.EXIT_OK
@@ -58,15 +58,15 @@ def _explain(arguments: argparse.Namespace) -> int:
 def _print_nested(value: Any, indent: str = "") -> None:
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(inner, dict | list) and inner:
-            print(f"{indent}{key}:")
+            print(f"{indent}{one_line(key)}:")
             _print_nested(inner, indent + "  ")
         else:
-            print(f"{indent}{key}: {inner}")
+            print(f"{indent}{one_line(key)}: {one_line(inner)}")
 
 
 def _gc(arguments: argparse.Namespace) -> int:
-    store = open_store(arguments.results, create=False)
-    with lease.acquire(store.folder, new_run_id()):
+    folder = open_store(arguments.results, create=False).folder
+    with holding(folder, new_run_id()) as (store, _):
         found = audit.collect_garbage(store, SYSTEMS)
     print(
         json.dumps(found)

@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs import progress
 from jobs.commands.arguments import add_flags
+from jobs.terminal import one_line
 from vis_core import config, errors
 from vis_core.eval.evaluate import METRICS, EvalConfig, Evaluation, evaluate
 from vis_core.job import checked_path
@@ -57,7 +58,7 @@ def _eval(arguments: argparse.Namespace) -> int:
 def table(found: Evaluation, categories: Sequence[dict[str, Any]]) -> str:
     """The figures for people; a dash where there was nothing to find."""
     keys = list(found.figures)
-    rows = [[str(row["name"]), *(_figure(row[key]) for key in keys)] for row in categories]
+    rows = [[one_line(row["name"]), *(_figure(row[key]) for key in keys)] for row in categories]
     rows = [["", *keys], *rows, ["all", *(_figure(found.figures[key]) for key in keys)]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [

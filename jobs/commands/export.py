@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs import progress
 from jobs.commands.arguments import add_flags
+from jobs.terminal import one_line
 from vis_core import config, errors
 from vis_core.formats.export import FORMATS, ExportConfig, export
 from vis_core.job import checked_path
@@ -47,5 +48,5 @@ def _export(arguments: argparse.Namespace) -> int:
         f" written to {report.out}"
     )
     for note in report.notes:
-        print(note)
+        print(one_line(note))
     return errors.EXIT_OK

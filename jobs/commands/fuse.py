@@ -45,13 +45,15 @@ def _fuse(arguments: argparse.Namespace) -> int:
     )
     shown = progress.for_stderr()
     shown.begin("fuse", len(fusion.headers()), "videos")
-    videos, tracks, masks = fuse_results(
-        fusion,
-        checked_path("--out", arguments.out),
-        row_group_bytes=settings.row_group_bytes,
-        each=lambda: shown.advance(1),
-    )
-    shown.end()
+    try:
+        videos, tracks, masks = fuse_results(
+            fusion,
+            checked_path("--out", arguments.out),
+            row_group_bytes=settings.row_group_bytes,
+            each=lambda: shown.advance(1),
+        )
+    finally:
+        shown.end()
     if arguments.json:
         print(json.dumps({"videos": videos, "tracks": tracks, "masks": masks}))
     else:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from typing import Any
 
 from jobs import progress
 from jobs.commands.arguments import add_flags
+from jobs.terminal import one_line
 from vis_core import config, errors
-from vis_core.job import JobSettings, checked_path
+from vis_core.job import JobSettings, checked_path, new_run_id
 from vis_core.schema import FileMetadata
 from vis_core.stages import relink
+from vis_core.stages.link_columns import check_columns
 from vis_core.stages.relink import Linked, Relink
 from vis_core.systems import SYSTEMS, get_system
 
@@ -46,10 +49,19 @@ def _link(arguments: argparse.Namespace) -> int:
         out=checked_path("--out", arguments.out),
         metadata=FileMetadata(system=system.name),
         row_group_bytes=settings.row_group_bytes,
+        run_id=new_run_id(),
     )
-    relink.prepare_out(job.out)
+    check_columns(job, SYSTEMS)
+    with relink.prepared_out(job.out, job.run_id) as lease:
+        job = dataclasses.replace(job, witness=lease.witness)
+        linked = _linked(job, settings, arguments)
+        relink.finish(job, linked)
+    return _report(linked, job.out, as_json=arguments.json)
+
+
+def _linked(job: Relink, settings: JobSettings, arguments: argparse.Namespace) -> list[Linked]:
     shown = progress.for_stderr()
-    shown.begin("link", predictions.videos_table().num_rows, "videos")
+    shown.begin("link", job.predictions.videos_table().num_rows, "videos")
 
     def advance(done: list[Linked]) -> None:
         shown.advance(len(done))
@@ -61,8 +73,7 @@ def _link(arguments: argparse.Namespace) -> int:
     else:
         linked = relink.run(job, settings.link_rows, advance)
     shown.end()
-    relink.finish(job, linked)
-    return _report(linked, job.out, as_json=arguments.json)
+    return linked
 
 
 def _report(linked: list[Linked], out: str, *, as_json: bool) -> int:
@@ -81,5 +92,5 @@ def _report(linked: list[Linked], out: str, *, as_json: bool) -> int:
             f" in {out}"
         )
         for row in failed:
-            print(f"  {row['video_id']}: {row['error']}")
+            print(f"  {one_line(row['video_id'])}: {one_line(row['error'])}")
     return errors.EXIT_QUARANTINE if failed else errors.EXIT_OK

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobs import progress
 from jobs.commands.arguments import add_flags
+from jobs.terminal import one_line
 from vis_core import errors
 from vis_core.job import checked_path
 
@@ -57,5 +58,5 @@ def _render(arguments: argparse.Namespace) -> int:
             f" {report.seconds:.1f} s"
         )
         for video_id, reason in report.skipped.items():
-            print(f"  skipped {video_id}: {reason}")
+            print(f"  skipped {one_line(video_id)}: {one_line(reason)}")
     return errors.EXIT_QUARANTINE if report.skipped else errors.EXIT_OK

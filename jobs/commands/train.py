@@ -15,8 +15,9 @@ from jobs.commands.arguments import add_flags
 from jobs.spec import RUNNERS, load_yaml
 from vis_core import errors
 from vis_core.errors import UsageError
+from vis_core.store.folder import open_folder
 
-BATCH_PICTURE = "first_batch.png"
+_MARK = b"reelmask first batch"  # behind the picture: only such a file is replaced
 
 
 def add(commands: Any) -> None:
@@ -33,8 +34,8 @@ def add(commands: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    values = dict(load_yaml(arguments.file))
     try:
+        values = dict(load_yaml(arguments.file))
         runner = arguments.runner or values.pop("runner", "inline")
         values.pop("runner", None)
         if runner not in RUNNERS:
@@ -79,6 +80,7 @@ def _run(job: Any, runner: str, address: str | None) -> Any:
 def _dry_run(job: Any) -> int:
     import cv2
 
+    from vis_core.training.folder import PICTURE
     from vis_core.training.preview import preview
 
     lines, picture = preview(job)
@@ -86,9 +88,11 @@ def _dry_run(job: Any) -> int:
     if "://" in job.out:
         print("the first batch is drawn for local folders only")
         return errors.EXIT_OK
-    path = Path(job.out) / BATCH_PICTURE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    path = Path(job.out) / PICTURE
+    if path.is_symlink() or (path.exists() and not path.read_bytes().endswith(_MARK)):
+        raise UsageError(f"{path} is there already and was not drawn here; use another `out`")
+    _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    open_folder(job.out).replace(PICTURE, data.tobytes() + _MARK)
     print(f"first batch: {path}")
     return errors.EXIT_OK
 

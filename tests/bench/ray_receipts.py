@@ -48,7 +48,7 @@ UNITS_PER_VIDEO, UNIT_FRAMES = 10, 512
 class ReceiptActor:
     """Answers every unit at once, as if it had been computed."""
 
-    def __init__(self, job: Job, member: str, run_id: str) -> None:
+    def __init__(self, job: Job, member: str, run_id: str, secrets: object) -> None:
         pass
 
     def __call__(self, row: pa.Table) -> pa.Table:

@@ -253,7 +253,7 @@ def test_the_child_of_a_killed_parent_ends(path):
     assert child.is_running()
     parent.kill()
     parent.wait()
-    child.wait(timeout=10)
+    child.wait(timeout=120)
     assert not child.is_running()
 
 

@@ -56,7 +56,7 @@ def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     source = ["-f", "lavfi", "-i", "testsrc=s=64x48:r=10:d=1", "-c:v", "libx264"]
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, str(path)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=600)
     return path
 
 
@@ -171,7 +171,7 @@ def test_any_error_of_a_probe_is_a_row(archive):
 
 def test_each_worker_owns_a_probe_and_closes_it(archive):
     """A probe may be a child process that answers one question at a time."""
-    gate = threading.Barrier(3, timeout=10)
+    gate = threading.Barrier(3, timeout=120)
     waited = set()
 
     def wait_for_the_others(source):

@@ -89,7 +89,7 @@ def label_words(clips, out):
 
 def call(*words, failpoints=None):
     arguments, environment = command(*words, failpoints=failpoints)
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def downloaded(out, to):
@@ -184,7 +184,7 @@ def test_two_runs_on_s3(client, corpus, out):
     words, environment = command(*label_words(corpus / "clips", out), failpoints="set_up=hang")
     first = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
     try:
-        folder, deadline = open_folder(out), time.monotonic() + 60
+        folder, deadline = open_folder(out), time.monotonic() + 600
         while not folder.names("manifest/lease", "beat-"):
             assert time.monotonic() < deadline and first.poll() is None
             time.sleep(0.1)

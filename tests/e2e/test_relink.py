@@ -87,14 +87,14 @@ def test_other_linker_settings_and_twice_into_one_folder(labelled, tmp_path):
         (lambda rows, path: pq.write_table(pa.concat_tables([rows, rows]), path), "there twice"),
         (lambda rows, path: pq.write_table(rows.slice(0, 0), path), "no rows"),
         (lambda rows, path: pq.write_table(with_members(rows), path), "name one with --member"),
-        (lambda rows, path: pq.write_table(with_a_bad_mask(rows), path), "mask 0"),
+        (lambda rows, path: pq.write_table(with_a_bad_mask(rows), path), "mask of instance 0"),
     ],
 )
 def test_what_is_no_frames_table(labelled, tmp_path, capsys, make, says):
     rows = table(labelled, "frames")
     make(rows, tmp_path / "rows.parquet")
     code = link(tmp_path / "rows.parquet", tmp_path / "out")
-    assert code in (2, 3)
+    assert code == 2
     captured = capsys.readouterr()
     assert says in captured.err + captured.out and "Traceback" not in captured.err
 

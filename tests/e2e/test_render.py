@@ -165,7 +165,8 @@ def test_what_link_wrote_is_drawn_the_same(labelled, overlays, tmp_path):
 
 
 def test_an_overlay_that_is_there_is_replaced(labelled, overlays, tmp_path):
-    (tmp_path / "clip_0000.mp4").write_bytes(b"old")
+    old = (overlays / "clip_0001.mp4").read_bytes()
+    (tmp_path / "clip_0000.mp4").write_bytes(old)
     (tmp_path / "mine.txt").write_bytes(b"mine")
     assert render(labelled, tmp_path, "--video", "clip_0000") == 0
     assert (tmp_path / "clip_0000.mp4").read_bytes() == (overlays / "clip_0000.mp4").read_bytes()
@@ -321,7 +322,7 @@ def test_videos_that_cannot_be_drawn_are_skipped_with_a_line(clips, tmp_path, ca
     assert files_in(tmp_path / "out") == {f"clip_{i:04d}.mp4" for i in (0, 3, 4, 5, 6, 7)}
 
 
-def test_a_bad_mask_costs_its_video_and_leaves_the_old_overlay(results, tmp_path, capsys):
+def test_a_bad_mask_costs_its_video_and_leaves_the_old_overlay(results, overlays, tmp_path, capsys):
     def spoil(rows: pa.Table) -> pa.Table:
         listed = rows.to_pylist()
         last = max(row["frame_index"] for row in listed if row["video_id"] == "clip_0001")
@@ -331,11 +332,12 @@ def test_a_bad_mask_costs_its_video_and_leaves_the_old_overlay(results, tmp_path
         return pa.Table.from_pylist(listed, schema=rows.schema)
 
     rewrite(results, "masks", spoil)
-    (tmp_path / "clip_0001.mp4").write_bytes(b"old")
+    old = (overlays / "clip_0000.mp4").read_bytes()
+    (tmp_path / "clip_0001.mp4").write_bytes(old)
     before = files_in(tmp_path)
     assert render(results, tmp_path, "--limit", 3) == errors.EXIT_QUARANTINE
     assert "skipped clip_0001: " in capsys.readouterr().out
-    assert (tmp_path / "clip_0001.mp4").read_bytes() == b"old"
+    assert (tmp_path / "clip_0001.mp4").read_bytes() == old
     assert files_in(tmp_path) - before == {"clip_0000.mp4", "clip_0002.mp4"}
 
 

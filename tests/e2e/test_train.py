@@ -173,7 +173,7 @@ def test_two_workers_with_half_the_batch_are_one_with_the_whole(clips, tmp_path)
         for worker in workers:
             worker.start()
         for worker in workers:
-            worker.join(200)
+            worker.join(600)
             assert worker.exitcode == 0
         runs[size] = losses(out)
     assert len(runs[1]) == len(runs[2]) == 20
@@ -203,7 +203,7 @@ def test_300_steps_on_synthetic_clips_learn_to_see(tmp_path):
         loop={"batch_size": 4, "checkpoint_every": 300},
         evaluation={"inputs": [str(held_out)], "truth": truth, "every": 300, "metric": "uvo"},
     )
-    done = train(values, timeout=280)
+    done = train(values, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = (out / "evaluations.csv").read_text().splitlines()
     assert rows[0].startswith("step,AP,")

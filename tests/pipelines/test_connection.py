@@ -38,7 +38,7 @@ def label(clips, out, address, *, program=("-m", "jobs.cli"), **environment):
         env={**quiet, "PYTHONPATH": str(REPO), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert "Traceback" not in done.stderr and done.stdout == ""

@@ -22,7 +22,7 @@ def corpus(tmp_path_factory):
     write_clips(folder / "clips", 16, num_frames=48, seed=1)
     words = ("--runner", "inline", "--set", "ms=0")
     with waiting_run(folder / "clips", folder / "clean", *words) as run:
-        assert run.wait(60) == 0, run.stderr.read()
+        assert run.wait(600) == 0, run.stderr.read()
     return folder
 
 
@@ -65,7 +65,7 @@ def test_a_node_dies(corpus, tmp_path, replaced):
         kill_busy_node(cluster, run, hold)
         if replaced:
             cluster.add_node(num_cpus=1)
-        _, errors = run.communicate(timeout=200)
+        _, errors = run.communicate(timeout=600)
         assert run.returncode == 0, errors
     record = check(corpus, out, lost_units=3)
     assert record["failed_attempts"] == 0 and record["frames_recomputed"] > 0
@@ -82,7 +82,7 @@ def test_a_node_with_an_accelerator_dies_and_is_not_replaced(corpus, tmp_path):
     ):
         wait_for_parts(run, out, 6)
         kill_busy_node(cluster, run, hold)
-        _, errors = run.communicate(timeout=200)
+        _, errors = run.communicate(timeout=600)
         assert run.returncode == 0, errors
     assert "planned" not in errors
     record = check(corpus, out, lost_units=2)
@@ -107,7 +107,7 @@ def test_a_worker_dies_at_a_failpoint(corpus, tmp_path, place):
         cluster_of(1, failpoints=entry, once=str(once), num_cpus=2) as cluster,
         waiting_run(corpus / "clips", out, "--address", cluster.address, *SETTINGS) as run,
     ):
-        _, errors = run.communicate(timeout=200)
+        _, errors = run.communicate(timeout=600)
         assert run.returncode == 0, errors
     assert once.exists(), f"{place} was never reached"
     record = check(corpus, out, lost_units=1)
@@ -129,7 +129,7 @@ def test_the_driver_dies(corpus, tmp_path, parts):
         run.wait()
     saved = saved_parts(out)
     with waiting_run(corpus / "clips", out, *SETTINGS) as run:
-        _, errors = run.communicate(timeout=100)
+        _, errors = run.communicate(timeout=600)
         assert run.returncode == 0, errors
     record = check(corpus, out, lost_units=2)
     assert record["frames_predicted"] <= FRAMES - saved * UNIT
@@ -140,7 +140,7 @@ def test_a_fatal_device_error_is_blamed_on_its_video(corpus, tmp_path):
     out = tmp_path / "out"
     words = ("--set", "ms=0", "--set", "fault=clip_0003", "--set", "shard_frames=48")
     with waiting_run(corpus / "clips", out, *words) as run:
-        _, errors = run.communicate(timeout=200)
+        _, errors = run.communicate(timeout=600)
     assert run.returncode == 3, errors
     (failure,) = open_failures(out)
     assert (failure["video_id"], failure["attempts"]) == ("clip_0003", 3)
@@ -153,6 +153,6 @@ def test_workers_that_only_die_end_the_run(corpus, tmp_path):
     out = tmp_path / "out"
     words = ("label", corpus / "clips", "--out", out, "--system", "oracle", "--runner", "ray")
     sets = ("--set", "truth=formula:2", "--set", "max_deaths_in_a_row=3", "--set", "shard_frames=8")
-    done = reelmask(*words, *sets, failpoints="after_frame=kill@1", timeout=200)
+    done = reelmask(*words, *sets, failpoints="after_frame=kill@1", timeout=600)
     assert done.returncode == 1 and "3 workers died in a row" in done.stderr
     assert done.stdout == ""

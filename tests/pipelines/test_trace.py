@@ -33,7 +33,7 @@ def test_tracks_are_committed_before_half_of_the_prediction_is_done(clips, tmp_p
     words = ("--runner", runner, "--set", f"trace={trace}", "--set", "ms=20")
     batches = ("--set", "link_rows=1000", "--set", "shard_frames=24")
     with waiting_run(clips, out, *words, *batches) as run:
-        _, errors = run.communicate(timeout=120)
+        _, errors = run.communicate(timeout=600)
         assert run.returncode == 0, errors
     links = [event for event in events(trace) if event["lane"] == "link"]
     units = [event for event in events(trace) if event["lane"] != "link"]

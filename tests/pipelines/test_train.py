@@ -19,7 +19,7 @@ def test_a_lost_worker_is_replaced_and_all_go_on_from_the_checkpoint(clips, tmp_
     once = tmp_path / "once"
     monkeypatch.setenv("REELMASK_FAILPOINTS_ONCE", str(once))
     together = job_values(clips, tmp_path / "together", loop={"workers": 2})
-    done = train(together, "--runner", "ray", failpoints="after_step=kill@5", timeout=280)
+    done = train(together, "--runner", "ray", failpoints="after_step=kill@5", timeout=600)
     assert done.returncode == 0, done.stderr
     assert once.exists(), "no worker was killed"
     assert "goes on after step 3" in done.stderr

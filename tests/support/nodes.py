@@ -57,7 +57,7 @@ def kill_busy_node(cluster: Cluster, run: subprocess.Popen[str], hold: Path) -> 
     raylets = {parent.pid for parent in worker.parents()}
     node = next(node for node in cluster.worker_nodes if raylet_pid(node) in raylets)
     cluster.remove_node(node, allow_graceful=False)
-    worker.wait(60)
+    worker.wait(600)
     shutil.rmtree(hold.rename(hold.with_name("let go")))  # at once: workers write into it
 
 

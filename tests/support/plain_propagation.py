@@ -1,4 +1,4 @@
-"""The loop of section 4.2 as the release runs it: a key frame at a time, nothing shared."""
+"""Propose-Reduce's algorithm 1 as the release runs it: a key frame at a time, nothing shared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vis_core.models.seq_mask_rcnn.seq_prop import SeqPropHead
 
 
 class PlainMemory(Memory):
-    """Reads by the formula of section 3.3, every similarity held at once."""
+    """Reads by a softmax over all places, every similarity held at once."""
 
     def read(self, query_1KHW: Tensor) -> Tensor:
         queries_KQ = query_1KHW[0].flatten(1)

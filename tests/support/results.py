@@ -29,7 +29,7 @@ def command(*arguments, failpoints=None):
     return [*REELMASK, *map(str, arguments)], environment
 
 
-def reelmask(*arguments, failpoints=None, timeout=120):
+def reelmask(*arguments, failpoints=None, timeout=600):
     """Runs the console script to its end."""
     words, environment = command(*arguments, failpoints=failpoints)
     return subprocess.run(

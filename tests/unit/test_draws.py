@@ -312,14 +312,14 @@ CLASSES = {1: 1, 2: 1, 3: 2, 4: 2}
     ],
 )
 def test_guidance_frames_share_classes_as_propose_reduce_says(base, other, crowd, allowed):
-    """Section 8.1 (a), (b), (c); a frame without guidance guides itself."""
+    """Conditions (a), (b), (c) of docs/methods/propose_reduce.md; else a frame guides itself."""
     data_set = DrawnDataSet([DrawnVideo(seen=[base, other], labels=CLASSES, crowd=crowd)])
     found = partners(data_set, 1, num_frames=2, others="shared_classes")
     assert found[0, 0] == {1 if allowed else 0}
 
 
 def allowed_guides(video, base):
-    """Section 8.1, word by word, with sets."""
+    """The same conditions, word by word, with sets."""
     own = set(video.seen[base])
     found = set()
     for frame in set(video.annotated_frames) - {base}:

@@ -25,7 +25,7 @@ def test_a_line_now_and_then_also_while_nothing_is_done():
     stream = Told(lines=2)
     lines = Lines(stream, seconds=0.01)
     lines.begin("predict", 100, "frames")
-    assert stream.full.wait(10), "silence while work is under way"
+    assert stream.full.wait(120), "silence while work is under way"
     lines.end()
     assert stream.getvalue().startswith("predict: 0/100 frames, 0.0/s\n")
 

@@ -1,4 +1,4 @@
-"""Key frames, memories' plans, and propagation against the plain loop of section 4.2."""
+"""Key frames, memories' plans, and propagation against the plain loop of the release."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def test_wrong_inputs_are_named_with_a_remedy(tmp_path):
             ids(tmp_path / name)
     with pytest.raises(UsageError, match="no input"):
         ids()
-    with pytest.raises(UsageError, match="Protocol not known"):
+    with pytest.raises(UsageError, match="nope: is no kind of address"):
         ids("nope://bucket/a.mp4")
 
 

@@ -1,4 +1,6 @@
-"""Matching by mask overlap (spec_uvo 4): what counts, which track takes what, who stays.
+"""Matching by mask overlap: what counts, which track takes what, who stays.
+
+The rules are those of docs/methods/flow_match.md.
 
 N tracks, M detections of a frame. Every comparison with a threshold is strict: an overlap of
 exactly 0.5 is no match, and one of exactly 0.7 suppresses nothing.

@@ -1,8 +1,8 @@
 """IDOL's tracker as pure steps: candidates, mask NMS, memory bank, bi-softmax, assignment.
 
-R1 to R8 are the rules of the released tracker. N detections of a frame, best score first; M tracks
-in memory; T remembered embeddings of a track, D their size. Rules that look at the detections'
-order look at this one.
+The rules are those of the released tracker, as docs/methods/idol.md describes them. N detections of
+a frame, best score first, which is the order that rules go by; M tracks in memory; T remembered
+embeddings of a track, D their size.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def select(scores: npt.NDArray[np.floating], min_score: float) -> IntArray:
 
 
 def mask_nms(masks: Sequence[bytes], size: rle.Size, max_iou: float) -> IntArray:
-    """R1: positions of the masks that overlap no better one that was kept by more than `max_iou`.
+    """Drops masks that overlap a better, kept one by more than `max_iou`; returns who is left.
 
-    Masks are merged only where areas and boxes leave it open.
+    Masks are compared pixel by pixel only where their areas and boxes do not settle it.
     """
     dropped = np.zeros(len(masks), bool)
     pixels = rle.areas(masks, size).astype(np.float64)
@@ -110,7 +110,7 @@ class MemoryBank:
         return len(self.num_matched)
 
     def recall(self) -> Float64Array:
-        """R3: (M, D) mean of the remembered embeddings, the newer and surer ones weighing more.
+        """Averages the remembered embeddings, (M, D), the newer and surer ones weighing more.
 
         Embedding t = 1 (oldest) … T of a track weighs its score + t / T.
         """
@@ -125,7 +125,7 @@ class MemoryBank:
     def update(
         self, tracks: IntArray, embeddings: Float64Array, scores: Float32Array, row: int
     ) -> None:
-        """R8: remembers what these tracks, each given once, were matched to in frame `row`."""
+        """Remembers what these tracks, each given once, were matched to in frame `row`."""
         slot = self.num_matched[tracks] % self.scores_MT.shape[1]
         self.embeddings_MTD[tracks, slot] = embeddings
         self.scores_MT[tracks, slot] = scores
@@ -133,7 +133,7 @@ class MemoryBank:
         self.last_row[tracks] = row
 
     def add(self, embeddings: Float64Array, scores: Float32Array, row: int) -> IntArray:
-        """R2, R7: new tracks, with what was found of them in frame `row`; returns their places."""
+        """Begins tracks with what was found of them in frame `row`; returns their places."""
         first, num = len(self), len(scores)
         pad = (self.scores_MT.shape[1], embeddings.shape[1])
         self.embeddings_MTD = np.concatenate([self.embeddings_MTD, np.zeros((num, *pad))])
@@ -158,7 +158,7 @@ class MemoryBank:
 def similarity(
     detections_ND: Float64Array, memory_MD: Float64Array, min_cosine: float | None = None
 ) -> Float32Array:
-    """R4: (N, M) bi-softmax, the mean of the softmax over tracks and that over detections.
+    """Compares by bi-softmax, (N, M): the mean of the softmax over tracks and over detections.
 
     Dot products are summed in float64 and rounded, so that equal pairs stay equal wherever they
     stand; the softmax is float32, because far embeddings saturate there as in the release. Pairs
@@ -182,7 +182,7 @@ def _softmax(logits: Float32Array, axis: int) -> Float32Array:
 def assign(
     similarity_NM: Float32Array, num_matched: IntArray, match: float, assoc: Assoc = "code"
 ) -> IntArray:
-    """R5, R6: for each detection, best first, its track, or `UNMATCHED` or `DUPLICATE`.
+    """Chooses for each detection, best first, its track, or `UNMATCHED` or `DUPLICATE`.
 
     `code`: of the free tracks above `match` the one with the largest similarity × frames matched;
     a track is free until it is taken. (Released as a product over all tracks, which the ones at or

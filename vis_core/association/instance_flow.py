@@ -1,5 +1,6 @@
-"""Matching by instance flow (IFA, 6.3): which track each instance of a frame continues.
+"""Matching by instance flow: which track each instance of a frame continues.
 
+Instance Flow Assembly, section III-C2; docs/methods/instance_flow.md says what is ours.
 N instances of the frame, n of a reference frame, E entries (an instance and a reference frame),
 C candidates (an instance and a track). Points are (y, x).
 """

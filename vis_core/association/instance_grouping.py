@@ -1,4 +1,6 @@
-"""Instances from a bottom-up network's maps, and where each is in a reference frame (IFA, 6).
+"""Instances from a bottom-up network's maps, and where each is in a reference frame.
+
+Instance Flow Assembly, section III-C; docs/methods/instance_flow.md says what is ours.
 
 H x W full resolution; M instances, ids 1 to M in label maps, 0 is background. Points and offsets
 are (y, x) and (dy, dx) in pixels; an offset leads from a pixel to its instance's centre.
@@ -37,7 +39,7 @@ def group_instances(
     window_px: int = 41,
     max_centers: int = 200,
 ) -> Grouping:
-    """Section 6.1: peaks of the heatmap within the foreground, and the pixels that point to each.
+    """Finds the heatmap's peaks in the foreground, and gives each the pixels that point to it.
 
     A centre that no pixel points to is no instance.
     """

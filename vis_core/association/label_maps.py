@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from vis_core.association.track_pool import MemberTrack
 from vis_core.errors import UsageError
 from vis_core.types import Category
+from vis_core.video.uris import open_regular
 
 MAX_BYTES = 1 << 20
 
@@ -22,11 +22,12 @@ def read_label_maps(path: str | None, members: Iterable[str]) -> dict[str, Label
     """Per member, which of its labels becomes which; members that are not named keep theirs."""
     if path is None:
         return {}
-    file = Path(path)
     try:
-        if file.stat().st_size > MAX_BYTES:
+        with open_regular(path) as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise UsageError(f"label_map {path!r}: larger than {MAX_BYTES} bytes")
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(data)
     except OSError as error:
         raise UsageError(f"label_map {path!r}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

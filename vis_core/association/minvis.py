@@ -1,5 +1,6 @@
 """MinVIS's tracking as pure steps: chain of assignments, logits averaged over time, best pairs.
 
+The steps are those of docs/methods/minvis.md.
 N queries of a frame, M tracks, D embedding size, K categories without "no object".
 """
 
@@ -26,7 +27,7 @@ def directions(embeddings_ND: npt.NDArray[np.floating]) -> Float64Array:
 
 
 def assign(tracks_MD: Float64Array, queries_ND: Float64Array) -> tuple[IntArray, IntArray]:
-    """Section 1.2, step 2: tracks and their queries, by the least sum of 1 − cosine.
+    """Matches tracks and queries one to one, by the least sum of 1 − cosine.
 
     All min(M, N) are matched, whatever the cosine. Costs are rounded to float32, so that equal
     ones are equal wherever they stand; between equal sums scipy decides, the same way for the same
@@ -57,7 +58,7 @@ def log_probabilities(
 
 
 def class_scores(mean_logs_MK: Float64Array) -> Float64Array:
-    """Step 4: (M, K) softmax of logits averaged over time, "no object" left out.
+    """Takes the softmax of logits averaged over time, (M, K), and leaves "no object" out.
 
     Logarithms of probabilities are logits but for a constant per frame, which cancels.
     """
@@ -66,7 +67,7 @@ def class_scores(mean_logs_MK: Float64Array) -> Float64Array:
 
 
 def best_pairs(scores_MK: Float64Array, topk: int | None) -> tuple[IntArray, IntArray]:
-    """Step 5: tracks and categories (from 0) of the `topk` largest scores, or all; best first.
+    """Finds tracks and categories (from 0) of the `topk` largest scores, or all; best first.
 
     Of equal scores the earlier track comes first, then the lower category.
     """

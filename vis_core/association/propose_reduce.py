@@ -1,4 +1,6 @@
-"""Sequence reduction of Propose-Reduce (sections 3.3 and 4): few sequences stay of many proposed.
+"""Sequence reduction: of many proposed sequences few stay (Propose-Reduce, sections 3.2 and 4.4).
+
+docs/methods/propose_reduce.md says where the release differs from the paper.
 
 From scores and what overlaps with what, to the sequences kept, in the order of their selection. Of
 equal scores the earlier sequence counts as the higher.
@@ -28,7 +30,7 @@ class Reduced(NamedTuple):
 
 
 def hard_nms(scores_NK: Float32, overlaps: Overlaps, *, iou: float, min_score: float) -> Reduced:
-    """Algorithm 1: the best sequence removes all others of any category that overlap it.
+    """Lets the best sequence remove all others, of any category, that overlap it, and so on.
 
     Ends below `min_score`, but the very best is kept whatever its score.
     """

@@ -1,4 +1,4 @@
-"""A mask of one frame, carried into the next by optical flow (spec_uvo 4, "Warp").
+"""A mask of one frame, carried into the next by optical flow (docs/methods/flow_match.md).
 
 Each pixel of the next frame asks the forward flow at its own place where it came from, and takes
 the mask there: bilinear, 0 outside the frame, foreground from one half up. Source coordinates are

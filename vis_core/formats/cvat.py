@@ -25,6 +25,7 @@ from vis_core.formats.names import file_name, video_id_of
 from vis_core.formats.polygons import fill, outlines
 from vis_core.masks import rle
 from vis_core.types import Category
+from vis_core.video.uris import open_regular
 
 _MAX_BYTES = 4 << 30
 _MAX_PIXELS = 64_000_000
@@ -122,7 +123,7 @@ def read_cvat(path: str, labels: Mapping[str, int] | None = None) -> VideoTracks
     numbers = labels or {name: number for number, name in enumerate(found.labels, 1)}
     for name in found.track_labels:
         if name not in numbers:
-            raise UsageError(f"{path}: a track has label {name!r}, which is not listed")
+            raise UsageError(f"{path}: a track has label {brief(name)}, which is not listed")
     return make_tracks(
         header,
         track_ids=found.track_ids,
@@ -162,9 +163,9 @@ class _Reader:
         try:
             if Path(path).stat().st_size > _MAX_BYTES:
                 raise UsageError(f"{path}: more than {_MAX_BYTES >> 30} GiB, too large to read")
-            with Path(path).open("rb") as file:
+            with open_regular(path) as file:
                 parser.ParseFile(file)
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError, ValueError) as error:  # or an encoding unknown
             raise UsageError(f"{path}: not XML: {error}") from error
         except OSError as error:
             raise UsageError(f"cannot read {path!r}: {error.strerror or error}") from error

@@ -19,6 +19,7 @@ from vis_core.formats.label_maps import LabelMap, LabelMaps, regions
 from vis_core.formats.model import IntArray, VideoHeader, VideoTracks, make_tracks
 from vis_core.formats.names import file_name, video_id_of
 from vis_core.masks import rle
+from vis_core.video.uris import open_regular
 
 VOID = 255
 MOST_OBJECTS = 254
@@ -120,7 +121,7 @@ def read_davis_video(folder: Path) -> VideoTracks:
 def read_label_map(path: Path) -> LabelMap:
     """(H, W) numbers of one PNG; colours are refused, since they are not the numbers."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with open_regular(path) as file, Image.open(file, formats=["PNG"]) as image:
             if image.mode not in ("P", "L", "1"):
                 raise UsageError(
                     f"{path}: mode {image.mode}, expected a palette image (P); a tool that read it"

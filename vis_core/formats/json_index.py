@@ -10,11 +10,11 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from vis_core.config import brief
 from vis_core.errors import UsageError
+from vis_core.video.uris import open_regular
 
 MAX_ELEMENT_BYTES = 256 << 20
 _CHUNK = 1 << 20
@@ -46,7 +46,7 @@ class JsonIndex:
     def elements(self) -> Iterator[Element]:
         """Every element of every top-level list; other top-level values are passed over."""
         try:
-            with Path(self.path).open("rb") as file:
+            with open_regular(self.path) as file:
                 yield from _Walk(file, self.path).elements()
         except RecursionError as error:
             raise UsageError(f"{self.path}: nested too deeply for such a file") from error
@@ -57,7 +57,7 @@ class JsonIndex:
         """The elements at places that `elements` told of."""
         found = []
         try:
-            with Path(self.path).open("rb") as file:
+            with open_regular(self.path) as file:
                 for place in places:
                     file.seek(place.start)
                     found.append(json.loads(file.read(place.stop - place.start)))

@@ -18,6 +18,8 @@ from vis_core.errors import UsageError
 from vis_core.formats.untrusted import check_masks
 from vis_core.masks import rle
 
+MOST_FRAMES = 100_000_000  # of a video; at 25 a second, 46 days
+
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -154,6 +156,10 @@ def no_tracks(video: VideoHeader) -> VideoTracks:
 
 
 def _check_frames(video: VideoHeader, frames: IntArray) -> None:
+    if not 0 <= video.num_frames <= MOST_FRAMES:
+        raise UsageError(
+            f"video {video.video_id!r} has {video.num_frames} frames, expected 0 to {MOST_FRAMES}"
+        )
     outside = np.flatnonzero((frames < 0) | (frames >= video.num_frames))
     if len(outside):
         raise UsageError(

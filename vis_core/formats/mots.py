@@ -16,6 +16,7 @@ from vis_core.formats.label_maps import LabelMaps, regions
 from vis_core.formats.model import IntArray, VideoHeader, VideoTracks, make_tracks
 from vis_core.formats.names import file_name, video_id_of
 from vis_core.masks import rle
+from vis_core.video.uris import open_regular
 
 IGNORE_CLASS = 10
 _PER_CLASS = 999
@@ -98,7 +99,7 @@ def read_mots_video(path: Path, num_frames: int | None = None) -> VideoTracks:
     masks: list[bytes] = []
     sizes: set[rle.Size] = set()
     last = -1
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), 1):
             words = line.split()
             if not words:

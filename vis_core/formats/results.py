@@ -32,10 +32,11 @@ from vis_core.formats.model import (
     make_tracks,
     no_tracks,
 )
+from vis_core.parquet_errors import reading
 from vis_core.store.folder import Folder, open_folder
 from vis_core.store.names import is_part
 from vis_core.store.results import MASKS, TRACKS
-from vis_core.store.store import CATEGORIES, Store
+from vis_core.store.store import CATEGORIES, VIDEOS, Store
 from vis_core.types import Category
 from vis_core.video.sampling import Sampling, sampled_frames
 
@@ -92,14 +93,11 @@ class _Table:
     @contextlib.contextmanager
     def _open(self, name: str) -> Iterator[pq.ParquetFile]:
         path = f"{self._under}/{name}"
-        with self._folder.open(path) as handle:
-            try:
-                file = pq.ParquetFile(handle)
-                _check_columns(file, f"{self._folder.root}/{path}", self._kind)
-                yield file
-            except pa.ArrowException as error:
-                message = f"{self._folder.root}/{path} cannot be read: {error}"
-                raise UsageError(message) from error
+        where = f"{self._folder.root}/{path}"
+        with reading(where), self._folder.open(path) as handle:
+            file = pq.ParquetFile(handle)
+            _check_columns(file, where, self._kind)
+            yield file
 
 
 def _check_columns(file: pq.ParquetFile, path: str, kind: pa.Schema) -> None:
@@ -141,9 +139,11 @@ class Results:
                 " masks beside it, or a results file in YouTube-VIS format"
             )
         store = Store(self._folder)
-        self._videos = store.videos()
-        self._headers = _headers(self._videos)
-        self._names_of_labels = _names_of_labels(store)
+        with reading(f"{root}/{VIDEOS}"):
+            self._videos = store.videos()
+            self._headers = _headers(self._videos)
+        with reading(f"{root}/{CATEGORIES}"):
+            self._names_of_labels = _names_of_labels(store)
         self.sampling = store.sampling()
 
     @property
@@ -329,9 +329,10 @@ class Results:
             if not name.endswith(".parquet"):
                 continue
             path = f"{TRACKS}/{name}"
-            with self._folder.open(path) as handle:
+            where = f"{self._folder.root}/{path}"
+            with reading(where), self._folder.open(path) as handle:
                 file = pq.ParquetFile(handle)
-                _check_columns(file, f"{self._folder.root}/{path}", kind)
+                _check_columns(file, where, kind)
                 there = [column for column in columns if column in file.schema_arrow.names]
                 for group in range(file.num_row_groups):
                     yield schema.conform_table(file.read_row_group(group, columns=there), kind)
@@ -370,18 +371,22 @@ def _lines(rows: pa.Table) -> Entries:
     labels = _numbers(rows, "label")[track]
     scores = _numbers(rows, "score").astype(np.float64)[track]
     values = column.flatten()
-    labels[given[track]] = numbers(values.field("label"), "entries.label")
-    scores[given[track]] = numbers(values.field("score"), "entries.score")
+    labels[given[track]] = _required(values.field("label"), "entries.label")
+    scores[given[track]] = _required(values.field("score"), "entries.score")
     return Entries(track=track, labels=labels, scores=scores)
 
 
 def _numbers(rows: pa.Table, name: str) -> np.ndarray:
     """A column without nulls, in 64 bits."""
+    values = _required(rows[name].combine_chunks(), name)
+    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+
+
+def _required(values: pa.Array, name: str) -> np.ndarray:
     try:
-        values = numbers(rows[name].combine_chunks(), name)
+        return numbers(values, name)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
 
 
 def _members(rows: pa.Table) -> list[str]:

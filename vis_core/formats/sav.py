@@ -8,7 +8,6 @@ an empty mask.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from vis_core.errors import UsageError
 from vis_core.formats import fields
 from vis_core.formats.model import VideoHeader, VideoTracks, make_tracks
 from vis_core.formats.segmentations import read_segmentations
+from vis_core.video.uris import open_regular
 
 EVERY = 4
 _MAX_BYTES = 1 << 30
@@ -55,10 +55,11 @@ def read_sav(path: str) -> VideoTracks:
 
 def _load(path: str) -> dict[str, object]:
     try:
-        file = Path(path)
-        if file.stat().st_size > _MAX_BYTES:
+        with open_regular(path) as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
             raise UsageError(f"{path}: more than {_MAX_BYTES >> 20} MiB, too large for one video")
-        content = json.loads(file.read_bytes())
+        content = json.loads(data)
     except OSError as error:
         raise UsageError(f"cannot read {path!r}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

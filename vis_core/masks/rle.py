@@ -89,6 +89,7 @@ def areas(masks: Sequence[bytes], size: Size) -> IntArray:
 def boxes(masks: Sequence[bytes], size: Size) -> npt.NDArray[np.float32]:
     """(N, 4) x1, y1, x2, y2, tight around each mask; zeros for an empty one."""
     xywh = np.asarray(coco.toBbox(_objects(masks, size)), np.float32).reshape(-1, 4)
+    xywh[areas(masks, size) == 0] = 0  # pycocotools takes the end of an empty run for a pixel
     return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import safetensors
 
+from vis_core.config import brief
 from vis_core.errors import UsageError
 from vis_core.types import Category
+from vis_core.video.uris import open_regular
 
 _ABOUT = "reelmask"  # the key in a file's metadata
 
@@ -29,6 +31,7 @@ def read_about(path: str) -> About | None:
     if Path(path).suffix != ".safetensors":
         return None
     try:
+        open_regular(path).close()  # the library would wait for a pipe
         with safetensors.safe_open(path, framework="np") as file:
             return about_of(file.metadata() or {})
     except (OSError, safetensors.SafetensorError) as error:
@@ -40,10 +43,23 @@ def about_of(metadata: Mapping[str, str]) -> About | None:
         return None
     try:
         record = json.loads(metadata[_ABOUT])
-        record["categories"] = [Category(**entry) for entry in record["categories"]]
-        return About(**record)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"the description in the weights is damaged: {error}") from error
+        record["categories"] = [_category(entry) for entry in record["categories"]]
+        about = About(**record)
+        if not (isinstance(about.recipe, str) and isinstance(about.settings, dict)):
+            raise TypeError("recipe and settings are not what they should be")
+        return about
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UsageError(
+            f"the description in the weights is damaged: {first_line(error)[:200]}"
+        ) from error
+
+
+def _category(entry: Mapping[str, Any]) -> Category:
+    category = Category(**entry)
+    texts = isinstance(category.name, str) and isinstance(category.source, str)
+    if not texts or type(category.label) is not int or not 0 < category.label < 1 << 31:
+        raise TypeError(f"a category is {brief(entry)}")
+    return category
 
 
 def metadata_of(about: About) -> dict[str, str]:

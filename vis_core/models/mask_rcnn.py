@@ -8,6 +8,7 @@ comes as a sum with its count.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from torchvision.models.resnet import BasicBlock
 from vis_core.config import check, setting
 from vis_core.errors import UsageError
 from vis_core.models.seeded_sampler import SeededSampler
-from vis_core.models.weights import Weights, load_into
+from vis_core.models.weights import Weights, buildable, load_into
 
 # Networks with weights by others, in torchvision's own format.
 TORCHVISION = ("maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2")
@@ -141,14 +142,15 @@ def from_weights(name: str, weights: Weights, path: str) -> MaskRCNN:
             config = MaskRcnnConfig(**settings)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{path!r} describes another kind of network: {error}") from error
-        network = small(config, len(weights.about.categories) + 1)
+        count = len(weights.about.categories) + 1
+        network = buildable(lambda: small(config, count), weights.tensors, path)
     else:
         classes = weights.tensors.get("roi_heads.box_predictor.cls_score.weight")
-        if classes is None:
+        if classes is None or classes.dim() != 2:
             raise UsageError(f"{path!r} holds no weights of torchvision's {name}")
-        network = getattr(detection, name)(
-            weights=None, weights_backbone=None, num_classes=len(classes)
-        )
+        make = functools.partial(getattr(detection, name), weights=None, weights_backbone=None)
+        network = buildable(lambda: make(num_classes=len(classes)), weights.tensors, path)
+    assert isinstance(network, MaskRCNN)
     try:
         load_into(network, weights.tensors, ())
     except UsageError as error:

@@ -25,7 +25,7 @@ from vis_core.render.rows import FrameMasks
 from vis_core.render.source import RenderSource
 from vis_core.store.folder import full_disk_is_clear
 from vis_core.types import IntArray, VideoInfo
-from vis_core.video.encode import open_video
+from vis_core.video.encode import has_mark, open_video
 from vis_core.video.reader import ReadRequest, VideoReader
 from vis_core.video.sampling import sampled_frames
 
@@ -34,6 +34,7 @@ _BATCH_BYTES = 64 << 20
 _MAX_BATCH = 8
 _MIN_FPS, _MAX_FPS = 0.5, 240.0  # what players take
 _MAX_SIDE_PX = 16384  # of x264
+_MARK = b"reelmask overlay"  # behind a video of ours: only such a file is replaced
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,13 +63,15 @@ def render(
     height: int | None = None,
     progress: Progress | None = None,
 ) -> RenderReport:
-    """Writes `OUT/<video>.mp4` for every video; a file that is there is replaced.
+    """Writes `OUT/<video>.mp4` for every video; an earlier overlay that is there is replaced.
 
     A video that cannot be read is skipped.
     """
     if height is not None and not MIN_HEIGHT <= height <= MAX_HEIGHT:
         raise UsageError(f"--height: expected {MIN_HEIGHT} to {MAX_HEIGHT} pixels, got {height}")
     folder = _local_folder(out)
+    for video in source.videos:
+        _refuse_foreign(overlay_path(folder, video.video_id))
     progress = progress or Silence()
     report = RenderReport(out=out)
     started = time.monotonic()
@@ -153,6 +156,14 @@ def _local_folder(out: str) -> Path:
     return path
 
 
+def _refuse_foreign(path: Path) -> None:
+    """Videos may lie where overlays of the same names are to go."""
+    if (path.exists() or path.is_symlink()) and not (path.is_file() and has_mark(path, _MARK)):
+        raise UsageError(
+            f"--out: {str(path)!r} is there already and is no overlay; choose another folder"
+        )
+
+
 def _write(
     source: RenderSource,
     video: VideoInfo,
@@ -164,13 +175,14 @@ def _write(
     size = shown_size(video, height)
     fps = _fps(video, sampled_frames(video, source.sampling))
     path = overlay_path(folder, video.video_id)
+    _refuse_foreign(path)
     pictures = overlays(source, video, reader, size)
     first = next(pictures, None)
     if first is None:
         raise SourceError("no frame of it can be decoded")
     with (
         full_disk_is_clear(os.fspath(folder)),
-        open_video(path, height=size[0], width=size[1], fps=fps) as writer,
+        open_video(path, height=size[0], width=size[1], fps=fps, mark=_MARK) as writer,
     ):
         for _, image in itertools.chain([first], pictures):
             writer.write(image)

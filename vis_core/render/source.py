@@ -19,6 +19,7 @@ from vis_core.types import VideoInfo
 from vis_core.video.reader import VideoReader
 from vis_core.video.sampling import Sampling
 from vis_core.video.sources import expand_inputs
+from vis_core.video.uris import shown
 
 _MASK_COLUMNS = ("video_id", "track_id", "frame_index", "mask", "score")
 _TRACK_COLUMNS = ("video_id", "track_id", "label", "members")
@@ -80,7 +81,7 @@ class RenderSource:
             raise SourceError(found.error or "it cannot be read")
         if _measures(found) != _measures(video):
             raise SourceError(
-                f"{source.uri} has {_shown(found)}, but the results are of {_shown(video)}"
+                f"{shown(source.uri)} has {_shown(found)}, but the results are of {_shown(video)}"
             )
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,18 +14,19 @@ import pyarrow.parquet as pq
 from vis_core import schema
 from vis_core.errors import UsageError
 from vis_core.job import Job, job_from_record
-from vis_core.masks import rle
 from vis_core.stages import finish
 from vis_core.stages.link import track_key
 from vis_core.stages.plan import attempts_that_count, quarantined
+from vis_core.stages.results_check import row_problems
 from vis_core.stages.settle import Settlement
-from vis_core.store import parts
+from vis_core.store import damage, parts
+from vis_core.store.damage import DamagedFile
 from vis_core.store.folder import STAGING_PREFIX, LocalFolder
-from vis_core.store.manifest import rows_to_segments
-from vis_core.store.patience import StorageError
+from vis_core.store.manifest import differs_from_previous, rows_to_segments
+from vis_core.store.names import FOLDERS, SET_ASIDE_SUFFIX, is_part
 from vis_core.store.results import MASKS, TRACKS
 from vis_core.store.segments import SegmentReceipt
-from vis_core.store.store import FAILURES, Store
+from vis_core.store.store import FAILURES, VIDEOS, Store
 from vis_core.system import System
 
 
@@ -52,34 +52,85 @@ def open_job(store: Store, systems: Mapping[str, System]) -> Job:
 def verify(store: Store, systems: Mapping[str, System], *, deep: bool = False) -> Audit:
     """Holds the manifest against storage; `deep` also reads every row."""
     job = open_job(store, systems)
-    settlement = settlement_of(store, job)
+    try:
+        # Each is read once: on object storage every read is a few requests.
+        logs = store.manifest.load()
+        videos = store.videos()
+        store.table(FAILURES, schema.FAILURES)
+    except DamagedFile as error:
+        # Nothing can be held against a manifest that cannot be read.
+        torn = [f"{name} is damaged; {damage.AGAIN}" for name in _torn_logs(store)] or [str(error)]
+        return Audit(problems=torn, conservation=[], num_segments=0, num_videos=0, num_orphans=0)
+    settlement = _settlement(store, job, videos, logs["segments"], logs["attempts"])
     segments = rows_to_segments(settlement.segments)
     problems = [*_part_problems(store, segments, deep)]
     problems += _account_problems(job, settlement)
-    problems += _result_problems(store, job, settlement)
+    problems += _unlinked_problems(job, settlement, logs["links"])
+    orphans = _orphans(store, logs["segments"])
+    problems += _orphan_problems(store, orphans)
+    problems += [f"{path} {_STRANGER}" for path in store.strangers()]
+    for under in (TRACKS, MASKS):
+        problems += _result_problems(store, under, logs["links"], deep)
+    problems += _twice([(VIDEOS, settlement.videos.select(["video_id"]))])
     if deep and not problems:
-        problems += _mask_problems(store)
-    files = {name for name in store.folder.names(parts.FRAMES) if name.endswith(".parquet")}
-    known = store.manifest.segments.load()["part"]
+        problems += row_problems(store, settlement.videos)
     return Audit(
         problems=problems,
         conservation=[str(account) for account in finish.conservation(job, settlement)],
         num_segments=len(segments),
         num_videos=len(settlement.videos),
-        num_orphans=len(files.difference(pc.unique(known).to_pylist())),
+        num_orphans=len(orphans),
     )
+
+
+def _torn_logs(store: Store) -> list[str]:
+    return [name for log in store.manifest.logs for name in log.torn()]
+
+
+def _orphans(store: Store, segments: pa.Table) -> list[str]:
+    """Parts that no row names."""
+    named = pc.unique(segments["part"]).to_pylist()
+    return sorted(set(filter(is_part, store.folder.names(parts.FRAMES))).difference(named))
+
+
+def _orphan_problems(store: Store, orphans: list[str]) -> Iterator[str]:
+    """Files that the next run would take for finished work."""
+    for name in orphans:
+        if parts.read_receipt(store.folder, name) is None:
+            yield f"{parts.FRAMES}/{name} is not the part that its name says; {damage.AGAIN}"
+
+
+def _twice(found: list[tuple[str, pa.Table]]) -> Iterator[str]:
+    """A line for each file with a key that an earlier row has as well."""
+    if not found:
+        return
+    keys = pa.concat_tables([table for _, table in found], promote_options="permissive")
+    names = keys.column_names
+    owner = np.repeat(np.arange(len(found)), [len(table) for _, table in found])
+    order = pc.sort_indices(
+        keys.append_column("row", pa.array(np.arange(len(keys)))),
+        sort_keys=[(name, "ascending") for name in [*names, "row"]],
+    )
+    again = ~differs_from_previous(keys.take(order), names) if len(keys) else np.zeros(0, bool)
+    for position in np.unique(owner[order.to_numpy()[again]]).tolist():
+        count = int((owner[order.to_numpy()[again]] == position).sum())
+        yield f"{found[position][0]} repeats {count} rows; run the job again"
 
 
 def settlement_of(store: Store, job: Job) -> Settlement:
     """The folder as it stands, for its own job."""
-    attempts = attempts_that_count(store.manifest.attempts.load())
-    return Settlement(
-        job,
-        store.folder,
-        store.videos(),
-        store.manifest.segments.load(),
-        quarantined(attempts, job.settings.max_attempts),
+    manifest = store.manifest
+    return _settlement(
+        store, job, store.videos(), manifest.segments.load(), manifest.attempts.load()
     )
+
+
+def _settlement(
+    store: Store, job: Job, videos: pa.Table, segments: pa.Table, attempts: pa.Table
+) -> Settlement:
+    counted = attempts_that_count(attempts)
+    given_up = quarantined(counted, job.settings.max_attempts)
+    return Settlement(job, store.folder, videos, segments, given_up)
 
 
 def _part_problems(store: Store, segments: list[SegmentReceipt], deep: bool) -> Iterator[str]:
@@ -91,7 +142,7 @@ def _part_problems(store: Store, segments: list[SegmentReceipt], deep: bool) -> 
         footer = metadata[segment.part]
         groups = range(segment.row_group, segment.row_group + segment.num_row_groups)
         if footer is None:
-            yield f"{segment.key}: part {segment.part} is missing or damaged"
+            yield f"{segment.key}: part {segment.part} is missing or damaged; {_PART_REMEDY}"
         elif groups.stop > footer.num_row_groups:
             yield f"{segment.key}: {segment.part} has only {footer.num_row_groups} row groups"
         elif sum(footer.row_group(g).num_rows for g in groups) != segment.num_rows:
@@ -101,23 +152,22 @@ def _part_problems(store: Store, segments: list[SegmentReceipt], deep: bool) -> 
 
 
 def _footer(store: Store, part: str) -> pq.FileMetaData | None:
+    path = f"{parts.FRAMES}/{part}"
     try:
-        with store.folder.open(f"{parts.FRAMES}/{part}") as file:
+        with damage.reading(store.folder, path), store.folder.open(path) as file:
             return pq.ParquetFile(file).metadata
-    except StorageError:
-        raise  # an outage says nothing about the file
-    except (OSError, pa.ArrowInvalid):
+    except (FileNotFoundError, DamagedFile):
         return None
 
 
 def _content_problem(store: Store, segment: SegmentReceipt) -> str | None:
     try:
         digest = parts.digest_of_segment(store.folder, segment)
-    except StorageError:
-        raise
-    except (OSError, pa.ArrowInvalid) as error:
-        return f"{segment.key}: {segment.part} cannot be read: {error}"
-    return None if digest == segment.digest else f"{segment.key}: content of {segment.part} changed"
+    except DamagedFile as error:
+        return f"{segment.key}: {error}"
+    if digest == segment.digest:
+        return None
+    return f"{segment.key}: content of {segment.part} changed; {_PART_REMEDY}"
 
 
 def _account_problems(job: Job, settlement: Settlement) -> Iterator[str]:
@@ -126,102 +176,53 @@ def _account_problems(job: Job, settlement: Settlement) -> Iterator[str]:
             yield f"frames do not add up: {account}; run the job again to complete it"
 
 
-def _result_problems(store: Store, job: Job, settlement: Settlement) -> Iterator[str]:
+def _unlinked_problems(job: Job, settlement: Settlement, links: pa.Table) -> Iterator[str]:
     """Every readable video must be linked, from the segments that are there now."""
-    links = store.manifest.links.load()
     linked = set(links["track_key"].to_pylist())
     readable = np.flatnonzero(settlement.videos["num_frames"].to_numpy() > 0)
     for settled in settlement.videos_of(readable.tolist()):
         if track_key(job, settled) not in linked:
             name = settled.video.video_id
             yield f"{name}: its tracks are missing or out of date; run the job again"
-    for under, column in ((TRACKS, "num_tracks"), (MASKS, "num_masks")):
-        expected = pc.sum(links[column]).as_py() or 0
-        stored = [(name, _num_rows(store, f"{under}/{name}")) for name in store.folder.names(under)]
-        damaged = [name for name, num_rows in stored if num_rows is None]
-        yield from (f"{under}/{name} is damaged: it has no footer" for name in damaged)
-        total = sum(num_rows or 0 for _, num_rows in stored)
-        if total != expected and not damaged:
-            yield f"{under}/ holds {total} rows, the manifest says {expected}; run the job again"
 
 
-def _num_rows(store: Store, name: str) -> int | None:
+def _result_problems(store: Store, under: str, links: pa.Table, deep: bool) -> Iterator[str]:
+    """Files that are whole and named by a row of `links`, with as many rows as it says, each once.
+
+    Keys of `masks` are read only by `deep`: there are many.
+    """
+    named = set(links["file"].to_pylist())
+    read: list[tuple[str, pa.Table]] = []
+    complete = True
+    for path in (f"{under}/{name}" for name in store.folder.names(under) if is_part(name)):
+        keys = _keys(store, path, _KEYS[under] if under == TRACKS or deep else [])
+        if keys is None:
+            yield f"{path} is damaged: it cannot be read; run the job again"
+            complete = False
+        elif len(keys) and path.partition("/")[2] not in named:
+            yield f"{path} is named by no row of manifest/links; run the job again"
+        read += [] if keys is None else [(path, keys)]
+    expected = pc.sum(links["num_tracks" if under == TRACKS else "num_masks"]).as_py() or 0
+    total = sum(len(keys) for _, keys in read)
+    if total != expected and complete:
+        yield f"{under}/ holds {total} rows, the manifest says {expected}; run the job again"
+    yield from _twice([(path, keys) for path, keys in read if keys.num_columns])
+
+
+_KEYS = {TRACKS: ["video_id", "track_id"], MASKS: ["video_id", "track_id", "frame_index"]}
+_STRANGER = "is no file of this folder, yet a glob reads it as results; move it away"
+
+
+def _keys(store: Store, path: str, columns: list[str]) -> pa.Table | None:
+    """These columns of a file, or a table of as many rows without any; None: it is damaged."""
     try:
-        with store.folder.open(name) as file:
-            return int(pq.ParquetFile(file).metadata.num_rows)
-    except StorageError:
-        raise
-    except (OSError, pa.ArrowInvalid):
+        with damage.reading(store.folder, path), store.folder.open(path) as file:
+            return pq.ParquetFile(file).read(columns=columns)
+    except (FileNotFoundError, DamagedFile):
         return None
 
 
-class _DamagedFile(Exception):
-    """A results file that cannot be read; says which."""
-
-
-@contextlib.contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Arrow's errors do not say which file they are about."""
-    try:
-        yield
-    except StorageError:
-        raise  # an outage says nothing about the file
-    except (OSError, pa.ArrowException) as error:
-        raise _DamagedFile(f"{name} cannot be read: {' '.join(str(error).split())}") from error
-
-
-def _mask_problems(store: Store) -> Iterator[str]:
-    """Each track's masks: there, as many as it says, well formed, with tight boxes."""
-    for name in store.folder.names(TRACKS):
-        try:
-            yield from _file_problems(store, name)
-        except _DamagedFile as damage:
-            yield str(damage)
-
-
-def _file_problems(store: Store, name: str) -> Iterator[str]:
-    with _reading(f"{TRACKS}/{name}"):
-        tracks = _read(store, f"{TRACKS}/{name}")
-    sizes = {
-        (row["video_id"], row["track_id"]): row
-        for row in tracks.drop_columns(["entries", "class_scores"]).to_pylist()
-    }
-    counts: dict[tuple[str, int], int] = {}
-    with _reading(f"{MASKS}/{name}"), store.folder.open(f"{MASKS}/{name}") as file:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        for group in range(parquet.num_row_groups):
-            yield from _group_problems(parquet.read_row_group(group), sizes, counts)
-    for key, row in sizes.items():
-        if counts.get(key, 0) != row["num_frames"]:
-            yield f"track {key}: {counts.get(key, 0)} masks for {row['num_frames']} frames"
-
-
-def _group_problems(
-    masks: pa.Table, tracks: Mapping[tuple[str, int], Any], counts: dict[tuple[str, int], int]
-) -> Iterator[str]:
-    keys = list(zip(masks["video_id"].to_pylist(), masks["track_id"].to_pylist(), strict=True))
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for position, key in enumerate(keys):
-        counts[key] = counts.get(key, 0) + 1
-        if key not in tracks:
-            yield f"masks of a track that is not there: {key}"
-        else:
-            by_size.setdefault((tracks[key]["height"], tracks[key]["width"]), []).append(position)
-    for size, positions in by_size.items():
-        counts_bytes = masks["mask"].take(pa.array(positions)).to_pylist()
-        try:
-            rle.validate_counts(counts_bytes, size)
-        except ValueError as error:
-            yield f"{keys[positions[0]][0]}: {error}"
-            continue
-        boxes = masks["box"].take(pa.array(positions)).to_pylist()
-        if (rle.boxes(counts_bytes, size) != boxes).any():
-            yield f"{keys[positions[0]][0]}: boxes that are not tight around their masks"
-
-
-def _read(store: Store, name: str) -> pa.Table:
-    with store.folder.open(name) as file:
-        return pq.read_table(file, page_checksum_verification=True)
+_PART_REMEDY = "delete what is there and run the job again: its frames are predicted anew"
 
 
 def explain(store: Store, systems: Mapping[str, System], video_id: str) -> dict[str, Any]:
@@ -294,8 +295,26 @@ def collect_garbage(store: Store, systems: Mapping[str, System]) -> dict[str, in
         if store.folder.exists(path):
             freed += store.folder.size(path)
             store.folder.delete(path)
-    staged = _remove_staging(store)
-    return {"parts_deleted": len(dead), "bytes_freed": freed, "staging_deleted": staged}
+    return {
+        "parts_deleted": len(dead),
+        "bytes_freed": freed,
+        "staging_deleted": _remove_staging(store),
+        "damaged_deleted": _remove_set_aside(store),
+    }
+
+
+def _remove_set_aside(store: Store) -> int:
+    """Files that a run found damaged and hid."""
+    folders = ["", *FOLDERS, *(f"manifest/{log.name}" for log in store.manifest.logs)]
+    found = [
+        f"{under}/{name}".lstrip("/")
+        for under in folders
+        for name in store.folder.names(under, ".")
+        if name.endswith(SET_ASIDE_SUFFIX)
+    ]
+    for path in found:
+        store.folder.delete(path)
+    return len(found)
 
 
 def _remove_staging(store: Store) -> int:

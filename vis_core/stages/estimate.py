@@ -17,7 +17,7 @@ from vis_core.stages.settle import Settlement
 from vis_core.store.store import Store, is_results_folder, open_store
 from vis_core.video.reader import probing
 
-BUDGET_BYTES = 50_000  # most a frame and member may take in `frames`, by the data contract
+BUDGET_BYTES = 50_000  # a frame and member should take no more in `frames`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

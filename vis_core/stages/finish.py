@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,14 @@ from vis_core.association.label_maps import map_categories, read_label_maps
 from vis_core.failpoints import failpoint
 from vis_core.job import Job, file_metadata
 from vis_core.stages.settle import Settlement
+from vis_core.store.damage import reading
 from vis_core.store.manifest import LINKS
 from vis_core.store.names import is_part
-from vis_core.store.results import MASKS, TRACKS, ResultsWriter, results_name
+from vis_core.store.results import MASKS, TRACKS, ResultsWriter, num_rows, results_name
 from vis_core.store.store import CATEGORIES, CURRENT, FAILURES, VIDEOS, Store, now
 
 logger = logging.getLogger(__name__)
 
-_EMPTY_FILE = "part-empty.parquet"
 _FAILURE_KEY = ("video_id", "member", "stage", "start_frame", "stop_frame")
 
 
@@ -115,9 +115,15 @@ def current_failures(
 
 
 def _index_failures(videos: pa.Table) -> Iterable[dict[str, Any]]:
-    failed = videos.filter(pc.equal(videos["num_frames"], 0))
+    # With frames: its file could not be reached by this run, what is known of it stays.
+    failed = videos.filter(pc.equal(videos["status"], "failed"))
     for row in failed.select(["video_id", "error"]).to_pylist():
         yield _failure(row["video_id"], 0, 0, "", "index", "SourceError", row["error"] or "")
+    cut = videos.filter(pc.greater(videos["missing_frames"], 0))
+    for row in cut.select(["video_id", "num_frames", "missing_frames"]).to_pylist():
+        there, promised = row["num_frames"], row["num_frames"] + row["missing_frames"]
+        message = f"cut off: {there} of {promised} frames are in the file"
+        yield _failure(row["video_id"], there, promised, "", "index", "CutOff", message)
 
 
 def _link_failures(link_rows: pa.Table) -> Iterable[dict[str, Any]]:
@@ -167,13 +173,15 @@ def with_status(settlement: Settlement, failures: Sequence[dict[str, Any]]) -> p
     """The videos table with the status and reason that prediction and linking found."""
     videos = settlement.videos
     reasons: dict[str, list[str]] = {}
+    has_frames = pc.greater(videos["num_frames"], 0)
+    with_frames = set(videos["video_id"].filter(has_frames).to_pylist())
     for row in failures:
-        if row["stage"] != "index":
+        if row["video_id"] in with_frames:
             where = (
                 f"frames {row['start_frame']}-{row['stop_frame']}: " if row["stop_frame"] else ""
             )
             reasons.setdefault(row["video_id"], []).append(f"{where}{row['message']}")
-    readable = pc.greater(videos["num_frames"], 0).to_pylist()
+    readable = has_frames.to_pylist()
     empty = settlement.videos_without_rows()
     # What the index noted of a file stands; what an earlier run found may no longer hold.
     from_index = pc.not_equal(videos["status"], "partial").to_pylist()
@@ -196,15 +204,17 @@ def with_status(settlement: Settlement, failures: Sequence[dict[str, Any]]) -> p
     return videos
 
 
-def keep_live_results(job: Job, store: Store, live: pa.Table) -> None:
+def keep_live_results(job: Job, store: Store, live: pa.Table, run_id: str) -> None:
     """Leaves exactly the live rows under `tracks/` and `masks/`, and their rows in the manifest.
 
     A file with dead rows is rewritten without them. Order matters: the new file, then the
-    manifest that names it, then the old file goes.
+    manifest that names it, then the old file goes. Only what is there now may go: files of a run
+    that takes over meanwhile are none of ours.
     """
+    there = {under: store.folder.names(under) for under in (TRACKS, MASKS)}
     named = live.filter(pc.is_null(live["error"]))
     rewritten = [
-        _rewritten(job, store, file, rows)
+        _rewritten(job, store, file, rows, run_id)
         for file, rows in _by_file(named)
         if _has_dead_rows(store, file, rows)
     ]
@@ -215,7 +225,7 @@ def keep_live_results(job: Job, store: Store, live: pa.Table) -> None:
         live = pa.concat_tables([live.filter(stay), moved])
     failpoint("before_sweep")
     store.manifest.links.compact(keep=lambda _: live)
-    _sweep(job, store, live)
+    _sweep(job, store, live, there, run_id)
     failpoint("after_sweep")
 
 
@@ -227,21 +237,18 @@ def _by_file(rows: pa.Table) -> Iterable[tuple[str, pa.Table]]:
 def _has_dead_rows(store: Store, file: str, live: pa.Table) -> bool:
     """Compares the file's row counts with those of its live videos."""
     expected = (pc.sum(live["num_tracks"]).as_py() or 0, pc.sum(live["num_masks"]).as_py() or 0)
-    stored = []
-    for under in (TRACKS, MASKS):
-        with store.folder.open(f"{under}/{file}") as handle:
-            stored.append(pq.ParquetFile(handle).metadata.num_rows)
-    return tuple(stored) != expected
+    return num_rows(store.folder, file) != expected
 
 
-def _rewritten(job: Job, store: Store, file: str, live: pa.Table) -> pa.Table:
-    name = results_name([*live["track_key"].to_pylist(), file])
+def _rewritten(job: Job, store: Store, file: str, live: pa.Table, run_id: str) -> pa.Table:
+    name = results_name([*live["track_key"].to_pylist(), file], run_id)
     wanted = live["video_id"].combine_chunks()
     settings = job.settings
     with ResultsWriter(store.folder, file_metadata(job), settings.row_group_bytes) as writer:
         for under, add in ((TRACKS, writer.add_tracks), (MASKS, writer.add_masks)):
-            with store.folder.open(f"{under}/{file}") as handle:
-                parquet = pq.ParquetFile(handle)
+            path = f"{under}/{file}"
+            with reading(store.folder, path), store.folder.open(path) as handle:
+                parquet = pq.ParquetFile(handle, page_checksum_verification=True)
                 for group in range(parquet.num_row_groups):
                     rows = parquet.read_row_group(group)
                     add(rows.filter(pc.is_in(rows["video_id"], wanted)))
@@ -250,17 +257,29 @@ def _rewritten(job: Job, store: Store, file: str, live: pa.Table) -> pa.Table:
     return live.set_column(position, "file", pa.array([name] * len(live), pa.string()))
 
 
-def _sweep(job: Job, store: Store, live: pa.Table) -> None:
+def _sweep(
+    job: Job, store: Store, live: pa.Table, there: Mapping[str, Sequence[str]], run_id: str
+) -> None:
     """Deletes result files that no live row names; a glob must always match one file."""
     named = set(live.filter(pc.is_null(live["error"]))["file"].to_pylist())
     if not named:
-        with ResultsWriter(store.folder, file_metadata(job), 1 << 20) as writer:
-            writer.commit(_EMPTY_FILE)
-        named = {_EMPTY_FILE}
-    for under in (TRACKS, MASKS):
-        for name in filter(is_part, store.folder.names(under)):
+        named = {_empty_file(job, store, there, run_id)}
+    for under, names in there.items():
+        for name in filter(is_part, names):
             if name not in named:
                 store.folder.delete(f"{under}/{name}")
+
+
+def _empty_file(job: Job, store: Store, there: Mapping[str, Sequence[str]], run_id: str) -> str:
+    """The name of a pair of files without rows: one that is there, or a new one."""
+    both = set(there[TRACKS]).intersection(there[MASKS])
+    for name in sorted(filter(is_part, both)):
+        if num_rows(store.folder, name) == (0, 0):
+            return name
+    name = results_name([], run_id)
+    with ResultsWriter(store.folder, file_metadata(job), 1 << 20) as writer:
+        writer.commit(name)
+    return name
 
 
 def conservation(job: Job, settlement: Settlement) -> list[Conservation]:

@@ -19,17 +19,16 @@ from vis_core.association.label_maps import LabelMap, map_categories, map_track,
 from vis_core.errors import UsageError
 from vis_core.formats.model import VideoHeader
 from vis_core.formats.results import Results
-from vis_core.job import library_versions
+from vis_core.job import library_versions, new_run_id
 from vis_core.schema import FileMetadata
-from vis_core.stages.relink import prepare_out
+from vis_core.stages.relink import prepared_out
 from vis_core.stages.tracks import spool_fused, write_spooled
-from vis_core.store.folder import Folder
+from vis_core.store.folder import Folder, open_folder
 from vis_core.store.results import ResultsWriter, results_name
 from vis_core.store.spool import MaskSpool
-from vis_core.store.store import CATEGORIES, VIDEOS, Store
+from vis_core.store.store import CATEGORIES, FUSE, VIDEOS, Store
 from vis_core.types import Category, VideoInfo
 
-FUSE_RECORD = "fuse.json"
 VIDEOS_PER_FILE = 256
 
 
@@ -101,13 +100,15 @@ def fuse_results(
 ) -> tuple[int, int, int]:
     """Writes the fused result to `out`; returns the numbers of videos, tracks and masks."""
     headers = fusion.headers()
-    folder = prepare_out(out)
-    num_tracks = num_masks = 0
-    for first in range(0, len(headers), VIDEOS_PER_FILE):
-        batch = headers[first : first + VIDEOS_PER_FILE]
-        tracks, masks = _write_batch(fusion, batch, folder, row_group_bytes, each)
-        num_tracks, num_masks = num_tracks + tracks, num_masks + masks
-    _write_tables(fusion, headers, folder)
+    run_id = new_run_id()
+    with prepared_out(out, run_id) as lease:
+        folder = open_folder(out).guarded(lease.check)
+        num_tracks = num_masks = 0
+        for first in range(0, len(headers), VIDEOS_PER_FILE):
+            batch = headers[first : first + VIDEOS_PER_FILE]
+            tracks, masks = _write_batch(fusion, batch, folder, run_id, row_group_bytes, each)
+            num_tracks, num_masks = num_tracks + tracks, num_masks + masks
+        _write_tables(fusion, headers, folder)
     return len(headers), num_tracks, num_masks
 
 
@@ -115,6 +116,7 @@ def _write_batch(
     fusion: Fusion,
     batch: Sequence[VideoHeader],
     folder: Folder,
+    run_id: str,
     row_group_bytes: int,
     each: Callable[[], None],
 ) -> tuple[int, int]:
@@ -130,7 +132,7 @@ def _write_batch(
                 more = write_spooled(_video(header), tracks, spool, writer, no_holes)
             num_tracks, num_masks = num_tracks + more[0], num_masks + more[1]
             each()
-        writer.commit(results_name([header.video_id for header in batch]))
+        writer.commit(results_name([header.video_id for header in batch], run_id))
     return num_tracks, num_masks
 
 
@@ -154,7 +156,7 @@ def _write_tables(fusion: Fusion, headers: Sequence[VideoHeader], folder: Folder
         },
         "versions": library_versions(),
     }
-    folder.replace(FUSE_RECORD, json.dumps(record, indent=2).encode() + b"\n")
+    folder.replace(FUSE, json.dumps(record, indent=2).encode() + b"\n")
 
 
 def _shape(header: VideoHeader) -> str:

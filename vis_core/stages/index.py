@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
@@ -50,12 +51,48 @@ def index_videos(
     uris = known["uri"].to_pylist()
     row_of = {uri: row for row, uri in enumerate(uris)}
     given = {**(ids or {}), **dict(zip(uris, known["video_id"].to_pylist(), strict=True))}
-    sources = expand_inputs(inputs, given)[:limit]
+    sources = expand_inputs(inputs, given)
+    sources = sorted([*sources, *_not_listed_now(sources, known)], key=lambda s: s.video_id)[:limit]
     kept = _unchanged(sources, known, row_of)
     stale = [source for source in sources if source.uri not in kept]
     tables = [known.take(pa.array(list(kept.values()), pa.int64())).select(schema.VIDEOS.names)]
-    tables += _probed(stale, make_probe, max(1, min(workers, len(stale))), progress)
+    known_rows = {uri: row for uri, row in row_of.items() if known["num_frames"][row].as_py()}
+    unreachable = {s.uri for s in stale if not (s.bytes or s.mtime_ns)} & known_rows.keys()
+    for table in _probed(stale, make_probe, max(1, min(workers, len(stale))), progress):
+        tables += _kept_if_unreachable(table, known, known_rows, unreachable)
     return pa.concat_tables(tables).sort_by("video_id")
+
+
+def _not_listed_now(sources: Sequence[Source], known: pa.Table) -> Iterator[Source]:
+    """Videos of earlier runs below a folder that cannot be listed: not gone, as far as we know."""
+    unknown = [source for source in sources if source.kind in ("folder", "link")]
+    folders = tuple(f"{source.uri.rstrip('/')}/" for source in unknown)
+    if not folders:
+        return
+    listed = {source.uri for source in sources}
+    columns = [known[name].to_pylist() for name in ("video_id", "uri", "bytes", "mtime_ns")]
+    for video_id, uri, size, mtime_ns in zip(*columns, strict=True):
+        if uri.startswith(folders) and uri not in listed:
+            yield Source(video_id=video_id, uri=uri, kind="video", bytes=size, mtime_ns=mtime_ns)
+
+
+def _kept_if_unreachable(
+    probed: pa.Table, known: pa.Table, row_of: Mapping[str, int], unreachable: AbstractSet[str]
+) -> Iterator[pa.Table]:
+    """New rows; of a video that cannot even be looked at the old one, with the reason.
+
+    Its status is "failed" until the run ends, and it has frames: what was found in them stays.
+    """
+    uris, status = probed["uri"].to_pylist(), probed["status"].to_pylist()
+    lost = [u in unreachable and s == "failed" for u, s in zip(uris, status, strict=True)]
+    yield probed.filter(pa.array([not one for one in lost], pa.bool_()))
+    reasons = probed.filter(pa.array(lost, pa.bool_())).select(["uri", "status", "error"])
+    if len(reasons):
+        rows = pa.array([row_of[uri] for uri in reasons["uri"].to_pylist()], pa.int64())
+        old = known.take(rows).select(schema.VIDEOS.names)
+        for name in ("status", "error"):
+            old = old.set_column(schema.VIDEOS.get_field_index(name), name, reasons[name])
+        yield old
 
 
 def _unchanged(
@@ -71,7 +108,7 @@ def _unchanged(
     kept = {}
     for source in sources:
         row = row_of.get(source.uri)
-        if row is None or not usable[row]:
+        if row is None or not usable[row] or source.problem:
             continue
         if sizes[row] == source.bytes and times[row] == source.mtime_ns:
             kept[source.uri] = row
@@ -150,6 +187,8 @@ class _ProbePool:
 
 
 def _probe_one(probe: Probe, source: Source) -> VideoInfo:
+    if source.problem:
+        return failed_video(source, source.problem)
     try:
         return probe(source)
     except SourceError as error:

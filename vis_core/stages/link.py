@@ -85,7 +85,12 @@ def fusion_key(job: Job) -> dict[str, Any]:
 
 
 def link_videos(
-    job: Job, folder: Folder, batch: Sequence[SettledVideo], *, metadata: schema.FileMetadata
+    job: Job,
+    folder: Folder,
+    batch: Sequence[SettledVideo],
+    *,
+    metadata: schema.FileMetadata,
+    run_id: str,
 ) -> pa.Table:
     """Links a batch of settled videos into one pair of result files; returns rows of `links`."""
     failpoint("before_link")
@@ -96,11 +101,11 @@ def link_videos(
             members = [member_rows(job, folder, settled, member) for member in job.members]
             rows.append({**row, **write_tracks(settled.video, members, writer, job.fusion)})
         done = [row for row in rows if row["error"] is None]
-        name = results_name([row["track_key"] for row in done])
+        name = results_name([row["track_key"] for row in done], run_id)
         if done:
             writer.commit(name)
     failpoint("after_link")
-    rows = [{**row, "file": name if row["error"] is None else ""} for row in rows]
+    rows = [{**row, "file": name if row["error"] is None else "", "run_id": run_id} for row in rows]
     return pa.Table.from_pylist(rows, schema=LINKS)
 
 

@@ -7,6 +7,7 @@ linking again is cheap.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -25,7 +26,11 @@ from vis_core.stages.frames_table import FramesTable
 from vis_core.stages.link import SettledVideo, member_rows
 from vis_core.stages.plan import plan_job
 from vis_core.stages.tracks import MemberRows, write_tracks
+from vis_core.store import lease as leases
 from vis_core.store.folder import Folder, open_folder
+from vis_core.store.lease import Lease, Witness
+from vis_core.store.names import is_part
+from vis_core.store.parts import FRAMES
 from vis_core.store.results import MASKS, TRACKS, ResultsWriter, results_name
 from vis_core.store.store import (
     CATEGORIES,
@@ -75,6 +80,13 @@ class Relink:
     out: str
     metadata: FileMetadata
     row_group_bytes: int
+    run_id: str = ""
+    witness: Witness | None = None  # of the lease on `out`, where it can be lost
+
+    def folder(self) -> Folder:
+        """`out`, to write to for as long as the lease holds."""
+        folder = open_folder(self.out)
+        return folder if self.witness is None else folder.guarded(self.witness.check)
 
 
 class TablePredictions:
@@ -175,37 +187,46 @@ def open_predictions(
 
 def link_batch(relink: Relink, video_ids: Sequence[str]) -> list[Linked]:
     """Links these videos into one pair of result files."""
-    folder = open_folder(relink.out)
     found: list[Linked] = []
-    with ResultsWriter(folder, relink.metadata, relink.row_group_bytes) as writer:
+    with ResultsWriter(relink.folder(), relink.metadata, relink.row_group_bytes) as writer:
         for video_id in video_ids:
             rows = relink.predictions.rows(video_id, relink.system, relink.link_config)
             linked = write_tracks(relink.predictions.video(video_id), [rows], writer)
             found.append({"video_id": video_id, **linked})
-        name = results_name(list(video_ids))
+        name = results_name(list(video_ids), relink.run_id)
         writer.commit(name)
     return [{**linked, "file": name} for linked in found]
 
 
-def prepare_out(out: str) -> Folder:
-    """The output folder, if it may be written to; what an earlier link left there goes."""
-    folder = open_folder(out)
-    store = Store(folder)
-    if folder.exists(JOB):
+@contextlib.contextmanager
+def prepared_out(out: str, run_id: str) -> Iterator[Lease]:
+    """Holds the output folder, if it may be written to; what an earlier link left there goes."""
+    store = Store(open_folder(out))
+    store.refuse_foreign_records()
+    if store.folder.exists(JOB):
         raise UsageError(
             f"{out} is a results folder with predictions of its own; link into another --out, or"
             " label again with other linker settings, which re-links in place"
         )
     store.refuse_foreign_files()
-    for under in (TRACKS, MASKS):
-        for name in folder.names(under):
-            folder.delete(f"{under}/{name}")
-    return folder
+    if store.folder.names(FRAMES):
+        raise UsageError(
+            f"{out} holds predictions, whose {JOB} is gone: link into another --out; what is there"
+            " would be deleted"
+        )
+    with leases.acquire(store.folder, run_id) as lease:
+        store.folder.remove_stale_staging()
+        folder = store.folder.guarded(lease.check)
+        for under in (TRACKS, MASKS):
+            for name in filter(is_part, folder.names(under)):
+                folder.delete(f"{under}/{name}")
+        yield lease
+        lease.check()
 
 
 def finish(relink: Relink, linked: Sequence[Linked]) -> None:
     """The small tables, and a record of what was done."""
-    store = Store(open_folder(relink.out))
+    store = Store(relink.folder())
     store.write_table(VIDEOS, relink.predictions.videos_table(), relink.metadata)
     store.write_table(CATEGORIES, relink.predictions.categories_table(), relink.metadata)
     sampling = relink.predictions.sampling

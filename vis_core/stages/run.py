@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vis_core import errors, schema
+from vis_core.addresses import public
 from vis_core.errors import UsageError
 from vis_core.failpoints import failpoint
 from vis_core.job import Job, file_metadata, job_record, new_run_id
@@ -33,10 +34,13 @@ from vis_core.stages.settle import Settlement
 from vis_core.stages.trace import Trace
 from vis_core.store import in_flight
 from vis_core.store import lease as leases
-from vis_core.store.manifest import ATTEMPTS, KEY_COLUMNS, ReceiptFlusher
-from vis_core.store.results import MASKS, TRACKS
+from vis_core.store.damage import DamagedFile
+from vis_core.store.folder import open_folder
+from vis_core.store.manifest import ATTEMPTS, ReceiptFlusher
+from vis_core.store.parts import FRAMES
+from vis_core.store.results import MASKS, TRACKS, num_rows
 from vis_core.store.segments import Receipt, SegmentKey
-from vis_core.store.store import JOB, VIDEOS, Store, now, open_store
+from vis_core.store.store import JOB, VIDEOS, Store, holding, now
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +105,7 @@ class Run:
             self.report.run_id,
             every=job.settings.flush_receipts,
             seconds=job.settings.flush_seconds,
-            guard=lease.check,
+            guard=lease.check,  # before it takes the rows for written; the folder checks as well
         )
         self._videos = schema.VIDEOS.empty_table()
         self._settlement: Settlement | None = None
@@ -116,6 +120,7 @@ class Run:
         self._predicting_since: float | None = None
         self._workers: set[str] = set()
         self._trace = trace
+        self._incomplete = True  # until everything has been planned, predicted and linked
         self._lost: dict[tuple[str, str, str, int], set[tuple[int, int]]] = {}
 
     # --- index and plan --------------------------------------------------------------------
@@ -126,10 +131,13 @@ class Run:
         """Brings the videos table up to date with the inputs."""
         finish.check_labels(self.job)
         started = time.monotonic()
-        ids = {} if self.job.replace else self._given_ids()
+        logged = {} if self.job.replace else self._given_ids()
+        earlier = None if self.job.replace else self.store.videos()
+        # The table knows them too, should the log be damaged.
+        ids = ({} if earlier is None else _ids_of(earlier)) | logged
         self._videos = index_videos(
             self.job.inputs,
-            None if self.job.replace else self.store.videos(),
+            earlier,
             make_probe=make_probe,
             ids=ids,
             workers=workers or self.job.settings.index_workers,
@@ -137,20 +145,19 @@ class Run:
             progress=telling(progress),
         )
         progress.end()
-        new = self._videos.filter(pc.invert(pc.is_in(self._videos["uri"], _strings(ids))))
+        new = self._videos.filter(pc.invert(pc.is_in(self._videos["uri"], _strings(logged))))
         # Only now: a job whose inputs are not there leaves the folder as it was.
         if self.job.replace:
             self.store.clear()
         self.store.manifest.ids.append(new.select(["uri", "video_id"]))
-        self.store.write_job(job_record(self.job))
+        self.store.write_job({**job_record(self.job), "runner": self.report.runner})
         self.store.write_table(VIDEOS, self._videos, file_metadata(self.job))
         self.report.num_videos = len(self._videos)
         self.report.index_seconds += time.monotonic() - started
         failpoint("after_index")
 
     def _given_ids(self) -> dict[str, str]:
-        rows = self.store.manifest.ids.compact(min_files=COMPACT_AT_FILES)
-        return dict(zip(rows["uri"].to_pylist(), rows["video_id"].to_pylist(), strict=True))
+        return _ids_of(self.store.manifest.ids.compact(min_files=COMPACT_AT_FILES))
 
     def recover(self) -> None:
         """Adopts what earlier runs wrote but could not report, and notes what they lost."""
@@ -164,11 +171,22 @@ class Run:
                 self._forget_lost(segment.key)
         if self.job.retry_quarantined:
             self._pardon()
+        self._set_aside_results()
         self._done_keys = self._linked_keys()
+
+    @property
+    def witness(self) -> leases.Witness | None:
+        """For processes that write results on behalf of this run."""
+        return self._lease.witness
+
+    def is_complete(self) -> bool:
+        """Whether nothing has turned up, since the last plan, that must be predicted again."""
+        return not self._incomplete
 
     def plan(self) -> WorkPlan:
         """What is left to do now; called again until nothing is."""
         started = time.monotonic()
+        self._incomplete = False
         self._settle()
         plan = plan_job(self.job, self.store, self._videos)
         self._open = plan.open_pieces()
@@ -274,6 +292,17 @@ class Run:
         batch, self._batch, self._batch_masks = self._batch, [], 0
         return batch
 
+    def set_aside(self, damage: DamagedFile) -> None:
+        """Takes a part that cannot be read out of the way: its frames are planned again."""
+        under, _, name = damage.name.partition("/")
+        if under != FRAMES:
+            raise damage
+        logger.warning("%s", damage)
+        self.store.folder.set_aside(damage.name)
+        self._flusher.drain()  # rows of this part may still be on their way
+        self.store.forget_parts([name])
+        self._incomplete = True
+
     def linked(self, rows: pa.Table, seconds: float) -> None:
         """Commits what `link_videos` returned."""
         position = rows.schema.get_field_index("run_id")
@@ -299,10 +328,11 @@ class Run:
         started = time.monotonic()
         settlement = self._settle()
         self._flusher.close()
-        self._lease.check()
         live = self._live_links()
+        # Again: a run that we superseded may have written its own after ours.
+        self.store.write_job(job_record(self.job))
         failures = finish.write_tables(self.job, self.store, settlement, live, self.report.run_id)
-        finish.keep_live_results(self.job, self.store, live)
+        finish.keep_live_results(self.job, self.store, live, self.report.run_id)
         self.store.manifest.segments.compact(min_files=COMPACT_AT_FILES)
         self.store.manifest.attempts.compact(min_files=COMPACT_AT_FILES)
         in_flight.forget(self.store.folder)
@@ -310,6 +340,7 @@ class Run:
         self.report.finish_seconds = time.monotonic() - started
         self.report.seconds = time.monotonic() - self._started
         self.store.write_run(dataclasses.asdict(self.report))
+        self._lease.check()  # whoever was superseded says so, also at the very end
         return self.report
 
     def abandon(self, exit_code: int) -> None:
@@ -371,23 +402,37 @@ class Run:
         self._lost.get(_place(key), set()).discard((key.start, key.stop))
 
     def _pardon(self) -> None:
-        """Forgets the attempts of this job's segments: `--retry-quarantined`."""
-        attempts = self.store.manifest.attempts.load()
-        videos = pc.unique(attempts["video_id"]).to_pylist()
-        blank = dict.fromkeys(KEY_COLUMNS[:3], "") | dict.fromkeys(KEY_COLUMNS[3:], 0)
+        """Forgets the attempts that count so far: `--retry-quarantined`."""
+        attempts = attempts_that_count(self.store.manifest.attempts.load())
         rows = [
             {
-                **blank,
-                "video_id": video_id,
+                **row,
                 "attempt_id": secrets.token_hex(8),
-                "singleton": False,
                 "pardon": True,
+                "pardoned": row["attempt_id"],
                 "run_id": self.report.run_id,
                 "time": now(),
             }
-            for video_id in videos
+            for row in attempts.to_pylist()
         ]
         self.store.manifest.attempts.append(pa.Table.from_pylist(rows, schema=ATTEMPTS))
+
+    def _set_aside_results(self) -> None:
+        """Takes result files that cannot be read out of the way: their videos are linked again."""
+        links = _with_files(self.store, self.store.manifest.links.load())
+        named = links.filter(pc.is_null(links["error"]))
+        for name in pc.unique(named["file"]).to_pylist():
+            if num_rows(self.store.folder, name) is None:
+                logger.warning(
+                    "%s: %s cannot be read under %s/ or %s/ and is set aside; its videos are linked"
+                    " again",
+                    self.store.folder.root,
+                    name,
+                    TRACKS,
+                    MASKS,
+                )
+                self.store.folder.set_aside(f"{TRACKS}/{name}")
+                self.store.folder.set_aside(f"{MASKS}/{name}")
 
     def _linked_keys(self) -> set[str]:
         links = _with_files(self.store, self.store.manifest.links.load())
@@ -407,6 +452,10 @@ class Run:
         ids = wanted["video_id"].to_pylist()
         first = [i == 0 or ids[i] != ids[i - 1] for i in range(len(ids))]
         return wanted.filter(pa.array(first, pa.bool_()))
+
+
+def _ids_of(rows: pa.Table) -> dict[str, str]:
+    return dict(zip(rows["uri"].to_pylist(), rows["video_id"].to_pylist(), strict=True))
 
 
 def _place(key: SegmentKey) -> tuple[str, str, str, int]:
@@ -432,12 +481,16 @@ def _estimated_masks(settled: SettledVideo) -> int:
 @contextlib.contextmanager
 def open_run(job: Job, runner: str) -> Iterator[Run]:
     """Takes the folder's lease and checks that the job belongs there."""
-    store = open_store(job.out)
+    folder = open_folder(job.out)
     run_id = new_run_id()
-    if not store.folder.exists(JOB):
+    store = Store(folder)
+    store.refuse_foreign_records()
+    store.refuse_linked_results()
+    if not folder.exists(JOB):
         store.refuse_foreign_files()
-    with leases.acquire(store.folder, run_id) as lease, Trace(job.settings.trace) as trace:
-        store.folder.remove_stale_staging()
+    store.refuse_strangers()
+    with holding(folder, run_id) as (store, lease), Trace(job.settings.trace) as trace:
+        folder.remove_stale_staging()
         if not job.replace:
             refuse_other_job(store.job(), job)
         run = Run(job, store, lease, trace, runner=runner, run_id=run_id)
@@ -455,7 +508,8 @@ def refuse_other_job(earlier: dict[str, Any] | None, job: Job) -> None:
     """One folder, one job: other settings update it, another system or input does not."""
     if earlier is None:
         return
-    missing = [str(path) for path in earlier["inputs"] if path not in job.inputs]
+    inputs = {public(path) for path in job.inputs}
+    missing = [str(path) for path in earlier["inputs"] if public(str(path)) not in inputs]
     if missing:
         raise UsageError(
             f"{job.out} holds results for {', '.join(missing)}, which this job does not read; use"

@@ -6,30 +6,46 @@ from the event `start`, which says when that was.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 from vis_core.errors import UsageError
+from vis_core.store.local_folder import LocalFolder
+
+logger = logging.getLogger(__name__)
+
+_BEGINNING = '[\n{"name": "start", "ph": "i", "ts": 0, '
 
 
 class Trace:
-    """Appends one event a line; the closing bracket is optional in this format. Empty path: off."""
+    """An event a line; the closing bracket is optional in this format. Empty path: off.
+
+    The file appears when the run ends, however it does, in place of an earlier trace or of nothing.
+    Like a log, it ends no run: where it cannot be written, that is said once.
+    """
 
     def __init__(self, path: str) -> None:
         self._started = time.monotonic()
         self._lanes: dict[str, int] = {}
         self._file: TextIO | None = None
+        self._target = Path(path)
+        self._stack = contextlib.ExitStack()
         if path:
-            try:  # closed by __exit__
-                self._file = Path(path).open("w")  # noqa: SIM115
+            _check(self._target)
+            try:
+                folder = LocalFolder(self._target.parent)
+                self._staged = self._stack.enter_context(folder.staging(self._target.name))
+                self._file = self._stack.enter_context(self._staged.open("w"))
             except OSError as error:
                 raise UsageError(f"trace: cannot write {path!r}: {error.strerror}") from error
             start = {"name": "start", "ph": "i", "ts": 0, "s": "g", "pid": 0, "tid": 0}
             start["args"] = {"unix_seconds": time.time()}
-            self._file.write(f"[\n{json.dumps(start)},\n")
+            self._add(f"[\n{json.dumps(start)},\n")
 
     def __enter__(self) -> Trace:
         return self
@@ -40,8 +56,33 @@ class Trace:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        try:
+            self._publish()
+        except (OSError, UsageError) as failure:
+            self._give_up(failure)
+        finally:
+            self._stack.close()
+
+    def _publish(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        _check(self._target)  # again: the run itself may have written a file of this name
+        if self._target.exists():
+            self._staged.replace(self._target)
+        else:
+            LocalFolder(self._target.parent).publish(self._staged, self._target.name)
+
+    def _give_up(self, error: Exception) -> None:
+        logger.warning("no trace is written: %s", error)
+        self._file = None
+
+    def _add(self, text: str) -> None:
+        try:
+            if self._file is not None:
+                self._file.write(text)
+        except OSError as error:
+            self._give_up(error)
 
     def span(self, lane: str, name: str, seconds: float, **facts: object) -> None:
         """Something that took `seconds` and has ended now."""
@@ -55,5 +96,22 @@ class Trace:
         self._write({**event, "dur": round(1e6 * seconds), "args": facts}, lane)
 
     def _write(self, event: dict[str, object], lane: str) -> None:
-        assert self._file is not None
-        self._file.write(json.dumps({**event, "pid": 0, "tid": self._lanes[lane]}) + ",\n")
+        self._add(json.dumps({**event, "pid": 0, "tid": self._lanes[lane]}) + ",\n")
+
+
+def _check(path: Path) -> None:
+    """Nothing is overwritten but an earlier trace."""
+    if not path.parent.is_dir():
+        raise UsageError(f"trace: cannot write {str(path)!r}: there is no such folder")
+    if not path.exists() and not path.is_symlink():
+        return
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(len(_BEGINNING)) == _BEGINNING.encode():
+                    return
+    except OSError as error:
+        raise UsageError(f"trace: cannot read {str(path)!r}: {error.strerror}") from error
+    raise UsageError(
+        f"trace: {str(path)!r} is there already and is no trace; delete it, or choose another name"
+    )

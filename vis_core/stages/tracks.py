@@ -20,7 +20,10 @@ import pyarrow as pa
 from vis_core import schema
 from vis_core.association.fusion import FusedTrack, FusionConfig, MemberTrack, fuse_tracks
 from vis_core.association.label_maps import map_track, read_label_maps
+from vis_core.errors import ReelmaskError
+from vis_core.formats.untrusted import check_masks
 from vis_core.masks import rle
+from vis_core.stages.frames_check import BadRow, FramesCheck
 from vis_core.store.planning import SPAN
 from vis_core.store.results import ResultsWriter
 from vis_core.store.spool import SPOOLED, MaskSpool
@@ -90,6 +93,9 @@ def write_tracks(
                 tracks = _fused(video, members, fusion, spool)
         except OSError:
             raise
+        except ReelmaskError as error:  # about what the rows hold: where it was seen is no help
+            logger.warning("linking %s failed: %s", video.video_id, error)
+            return {"error": f"{type(error).__name__}: {error}"}
         except Exception as error:
             logger.exception("linking %s failed", video.video_id)
             return {"error": f"{type(error).__name__}: {error}"}
@@ -191,7 +197,9 @@ def _member_plans(video: VideoInfo, rows: MemberRows) -> list[TrackPlan]:
 
     Windows overlap, so a shot's rows may come in two of them: its linker stays until the end.
     """
-    predictions = (row for table in rows.tables(None) for row in schema.iter_predictions(table))
+    predictions = (
+        row for table in _sound_tables(video, rows) for row in schema.iter_predictions(table)
+    )
     linkers: dict[int, Linker] = {}
     for item in _in_order(_with_shots(predictions, rows.cuts), rows.holes):
         shot = _shot_of(item, rows.cuts) if rows.link_config.break_at_cuts else 0
@@ -200,6 +208,18 @@ def _member_plans(video: VideoInfo, rows: MemberRows) -> list[TrackPlan]:
             linkers[shot].start(video)
         linkers[shot].step(item)
     return [plan for shot in sorted(linkers) for plan in linkers[shot].finish()]
+
+
+def _sound_tables(video: VideoInfo, rows: MemberRows) -> Iterator[pa.Table]:
+    """The rows, if they are such as linkers take for granted: folders are passed around."""
+    num_frames = {video.video_id: video.num_frames}
+    check = FramesCheck(num_frames=num_frames, size=(video.height, video.width))
+    for table in rows.tables(None):
+        try:
+            yield check.sound(table)
+        except BadRow as bad:
+            frame = table["frame_index"][bad.row].as_py()
+            raise BadRow(bad.row, f"frame {frame} cannot be linked: {bad}") from bad
 
 
 def _shot_of(item: FramePrediction | Hole, cuts: IntArray) -> int:
@@ -350,7 +370,12 @@ def _carried_rows(position: int, carried: Sequence[CarriedMask]) -> pa.Table:
 
 
 def _without_empty(rows: pa.Table, size: tuple[int, int]) -> pa.Table:
-    areas = rle.areas(rows["mask"].to_pylist(), size)
+    """The rows with masks as an encoder writes them, but for those without a pixel."""
+    texts = rows["mask"].to_pylist()
+    masks, areas = check_masks(texts, size)
+    if masks != texts:
+        masks_column = pa.array(masks, pa.binary())
+        rows = rows.set_column(rows.schema.get_field_index("mask"), "mask", masks_column)
     return rows if areas.all() else rows.filter(pa.array(areas > 0))
 
 

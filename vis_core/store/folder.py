@@ -7,9 +7,11 @@ did before (first writer wins). Names are relative, with `/`.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from vis_core.addresses import is_remote
 from vis_core.errors import UsageError
 from vis_core.store.local_folder import STAGING_PREFIX, LocalFolder, full_disk_is_clear
 from vis_core.store.object_folder import ObjectFolder
@@ -40,8 +42,13 @@ class Folder(Protocol):
     def names(self, under: str, prefix: str = "") -> list[str]:
         """Names of the files directly in the sub-folder `under`, sorted, hidden ones left out.
 
-        With `prefix` only those that start with it, at the cost of as many.
+        With `prefix` only those that start with it, at the cost of as many; one that begins with
+        a dot finds hidden ones.
         """
+        ...
+
+    def sizes(self, under: str) -> dict[str, int]:
+        """Bytes of the files that `names` gives, at the same cost on object storage."""
         ...
 
     def exists(self, name: str) -> bool: ...
@@ -70,14 +77,34 @@ class Folder(Protocol):
         """Removes `name`; one that is gone already is fine."""
         ...
 
+    def retract(self, name: str) -> None:
+        """Removes a file that the caller has just published under a name nobody else uses."""
+        ...
+
+    def set_aside(self, name: str) -> None:
+        """Hides a damaged file, under a name that `names` leaves out; one that is gone is fine."""
+        ...
+
+    def guarded(self, check: Callable[[], None]) -> Folder:
+        """The same folder for a run that holds its lease.
+
+        `check` is called before every delete, and before every write that needs the lease: right
+        before the request, and before each further try of it.
+        """
+        ...
+
+    def check(self) -> None:
+        """Raises if this folder is guarded and another run has taken over."""
+        ...
+
     def remove_stale_staging(self) -> int:
         """Deletes what dead processes of this host left half-written."""
         ...
 
 
 def open_folder(root: str, *, create: bool = True) -> Folder:
-    """The folder behind a local path or an fsspec URL."""
-    if "://" in root and not root.startswith("file://"):
+    """The folder behind a local path or an address."""
+    if is_remote(root):
         return ObjectFolder(root)
     path = Path(root.removeprefix("file://"))
     if path.exists() and not path.is_dir():

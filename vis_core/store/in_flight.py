@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from vis_core.store.folder import Folder
-from vis_core.store.segments import SegmentKey
+from vis_core.store.segments import SegmentKey, is_sound_key
 
 IN_FLIGHT = "manifest/in_flight"
 
@@ -35,24 +35,30 @@ def of_worker(folder: Folder, worker: str) -> InFlight | None:
     """What a worker said last; None if it said nothing, or nothing that can be read."""
     if not folder.exists(_name(worker)):
         return None
-    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         values = json.loads(folder.read(_name(worker)))
         keys = [SegmentKey(**key) for key in values.pop("keys")]
+        if not all(map(is_sound_key, keys)):
+            return None
         return InFlight(keys=keys, **values)
     return None
 
 
 def everything(folder: Folder) -> list[SegmentKey]:
     """What workers of earlier runs had begun; the last unit of each."""
-    workers = [name.removesuffix(".json") for name in folder.names(IN_FLIGHT)]
+    workers = [name.removesuffix(".json") for name in _notes(folder)]
     found = [of_worker(folder, worker) for worker in workers]
     return [key for begun in found if begun for key in begun.keys]
 
 
 def forget(folder: Folder) -> None:
     """Called when it has been looked at, and when a run is done."""
-    for name in folder.names(IN_FLIGHT):
+    for name in _notes(folder):
         folder.delete(f"{IN_FLIGHT}/{name}")
+
+
+def _notes(folder: Folder) -> list[str]:
+    return [name for name in folder.names(IN_FLIGHT) if name.endswith(".json")]
 
 
 def _name(worker: str) -> str:

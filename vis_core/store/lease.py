@@ -12,22 +12,27 @@ ones; longer, and a killed run keeps its folder for longer.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import errno
 import fcntl
+import io
 import json
 import logging
 import math
 import os
+import re
 import secrets
 import socket
+import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from vis_core.errors import BusyError, ReelmaskError, UsageError
-from vis_core.store.folder import Folder, LocalFolder, full_disk_is_clear
+from vis_core.store.folder import Folder, LocalFolder, full_disk_is_clear, open_folder
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +40,19 @@ STALE_SECONDS = 30.0
 STALE_VARIABLE = "REELMASK_LEASE_STALE_SECONDS"
 _BEATS_UNTIL_STALE = 6
 _SETTLE_SECONDS = 0.5
-_UNDER = "manifest/lease"
+LEASE = "manifest/lease"
 _RELEASED = b"released"
+_LONGEST_STALE_SECONDS = 86_400.0  # more would be a damaged record, or a folder nobody can free
+_NAME = re.compile(r"(epoch|beat|fence)-(?P<number>[0-9]{8,12})(~[0-9a-f]*)?")
 
 
 class Lease(Protocol):
     """Held while a run works on the folder."""
+
+    @property
+    def witness(self) -> Witness | None:
+        """What tells other processes whether this lease still holds; None: it always does."""
+        ...
 
     def check(self) -> None:
         """Raises if another run has taken over."""
@@ -65,6 +77,23 @@ def acquire(folder: Folder, run_id: str) -> Lease:
     return ObjectLease(folder, run_id)
 
 
+@dataclasses.dataclass(frozen=True)
+class Witness:
+    """A lease on object storage as other processes see it: light, and fit to be sent."""
+
+    root: str
+    claim: str  # the epoch's name
+
+    @property
+    def suffix(self) -> str:
+        """Names what belongs to this epoch; sorts like the epochs."""
+        return self.claim.removeprefix("epoch-")
+
+    def check(self) -> None:
+        """Raises if another run has taken over."""
+        _refuse_superseded(open_folder(self.root, create=False), self.claim)
+
+
 class _Context:
     def __enter__(self) -> Lease:
         return self  # type: ignore[return-value]
@@ -84,15 +113,18 @@ class _Context:
 class LocalLease(_Context):
     """`flock` on `manifest/lease`."""
 
+    witness = None  # the kernel keeps it for as long as the process lives
+
     def __init__(self, folder: LocalFolder, run_id: str) -> None:
-        path = folder.path / "manifest" / "lease"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+")
+        self._root = folder.root
+        self._run_id = run_id
+        self._path = folder.path / "manifest" / "lease"
+        self._file = _opened(self._path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.seek(0)
-            holder = self._file.read()
+            holder = self._file.read(4096).decode(errors="replace")
             self._file.close()
             raise _busy(folder, holder) from None
         except OSError as error:
@@ -104,16 +136,49 @@ class LocalLease(_Context):
             )
         with full_disk_is_clear(folder.root):
             self._file.truncate(0)
-            self._file.write(json.dumps(_holder_record(run_id)))
-            self._file.flush()
+            self._file.write(json.dumps(_holder_record(run_id)).encode())
 
     def check(self) -> None:
-        """A file lock cannot be taken from a living process."""
+        """A lock cannot be taken from a living process, but its file can be replaced by another."""
+        with contextlib.suppress(FileNotFoundError):
+            there, mine = self._path.lstat(), os.fstat(self._file.fileno())
+            if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                return
+            # Some network mounts number a file anew at every look: what it says decides.
+            record = self._path.read_text(errors="replace")
+            if record and f'"{self._run_id}"' not in record:
+                raise _superseded(self._root, _described(record))
 
     def release(self) -> None:
         if not self._file.closed:
             self._file.truncate(0)
             self._file.close()
+
+
+def _opened(path: Path) -> io.FileIO:
+    """The lease file, made if need be; anything else in its place is named, and left alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = io.FileIO(os.open(path, flags, 0o666), "a+")
+    except (IsADirectoryError, FileExistsError, NotADirectoryError) as error:
+        raise _wrong_kind(path) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP):
+            raise _wrong_kind(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _wrong_kind(path)
+    return file
+
+
+def _wrong_kind(path: Path | str) -> UsageError:
+    return UsageError(
+        f"{path}: expected the lease of a results folder as this storage keeps it (a file on a"
+        " file system, a folder of small objects on object storage), found something else, maybe"
+        " of a copied folder; see that no run is at work there, delete it and run again"
+    )
 
 
 class ObjectLease(_Context):
@@ -137,10 +202,14 @@ class ObjectLease(_Context):
         self._clock = clock
         self._sleep = sleep
         stale = stale_from_environment() if stale_seconds is None else stale_seconds
-        holder = self._holder()
+        names = folder.names(LEASE)
+        # Above everything there: an epoch may be gone, and what it left must not look newer. As
+        # seen before the wait, so that of two who waited both claim the same number.
+        numbers = [number for name in names if (number := _number_of(name)) is not None]
+        self._number = max(numbers, default=-1) + 1
+        holder = newest(name for name in names if name.startswith("epoch-"))
         if holder is not None:
             self._wait_until_free(holder)
-        self._number = 0 if holder is None else _number_of(holder) + 1
         record = {**_holder_record(run_id), "stale_seconds": stale}
         self._name = self._claim(json.dumps(record).encode(), settle_seconds)
         self._remove_older()
@@ -150,13 +219,12 @@ class ObjectLease(_Context):
         )
         self._thread.start()
 
+    @property
+    def witness(self) -> Witness:
+        return Witness(self._folder.root, self._name)
+
     def check(self) -> None:
-        holder = self._holder()
-        if holder not in (None, self._name):
-            raise ReelmaskError(
-                f"another run took over {self._folder.root} ({_described(self._record(holder))});"
-                " this one stops. Nothing is lost: what it committed counts"
-            )
+        _refuse_superseded(self._folder, self._name)
 
     def release(self) -> None:
         """Frees the folder at once; failing to do so only costs the next run its wait."""
@@ -165,36 +233,33 @@ class ObjectLease(_Context):
         with _failures_are_only_logged("releasing the lease"):
             self._folder.replace(_beat_name(self._name), _RELEASED)
 
-    def _holder(self) -> str | None:
-        """The claim that holds now: of the newest epoch the smallest name."""
-        claims = self._folder.names(_UNDER, "epoch-")
-        newest = max(map(_number_of, claims), default=None)
-        return min((name for name in claims if _number_of(name) == newest), default=None)
-
     def _claim(self, record: bytes, settle_seconds: float) -> str:
         """Creates the epoch; of several that try at once one wins."""
         exclusive = self._folder.creates_exclusively
         nonce = "" if exclusive else f"~{secrets.token_hex(6)}"
         name = f"epoch-{self._number:08d}{nonce}"
-        with self._folder.staging(f"{_UNDER}/{name}") as staged:
-            staged.write_bytes(record)
-            won = self._folder.publish(staged, f"{_UNDER}/{name}")
-        if exclusive:
-            # Refused, yet ours: the first try came through and only its answer was lost.
-            won = won or self._folder.read(f"{_UNDER}/{name}") == record
-        else:
+        try:
+            with self._folder.staging(f"{LEASE}/{name}") as staged:
+                staged.write_bytes(record)
+                won = self._folder.publish(staged, f"{LEASE}/{name}")
+            if exclusive:
+                # Refused, yet ours: the first try came through and only its answer was lost.
+                won = won or self._folder.read(f"{LEASE}/{name}") == record
+        except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+            raise _wrong_kind(f"{self._folder.root}/{LEASE}") from error
+        if not exclusive:
             self._sleep(settle_seconds)  # let those that looked when we did become visible
-            won = self._holder() == name
+            won = _holder(self._folder) == name
         if not won:
-            winner = self._holder()
+            winner = _holder(self._folder)
             if not exclusive:
-                self._folder.delete(f"{_UNDER}/{name}")
-            raise _busy(self._folder, self._record(winner))
+                self._folder.delete(f"{LEASE}/{name}")
+            raise _busy(self._folder, _record(self._folder, winner))
         return name
 
     def _wait_until_free(self, holder: str) -> None:
         """Returns when the holder has released, or shown no sign of life for as long as it said."""
-        record = self._record(holder)
+        record = _record(self._folder, holder)
         patience = _stale_seconds_of(record)
         first = self._count(holder)
         if first != _RELEASED:
@@ -205,8 +270,8 @@ class ObjectLease(_Context):
                 _described(record),
                 patience,
             )
-        if not self._stands_still(holder, first, patience) or self._holder() != holder:
-            raise _busy(self._folder, self._record(self._holder()))
+        if not self._stands_still(holder, first, patience) or _holder(self._folder) != holder:
+            raise _busy(self._folder, _record(self._folder, _holder(self._folder)))
 
     def _stands_still(self, epoch: str, first: bytes, seconds: float) -> bool:
         """Whether the count stays what it is for so long, or ends with a release."""
@@ -224,18 +289,14 @@ class ObjectLease(_Context):
         except FileNotFoundError:
             return b""
 
-    def _record(self, epoch: str | None) -> str:
-        try:
-            return self._folder.read(f"{_UNDER}/{epoch}").decode(errors="replace")
-        except FileNotFoundError:
-            return ""
-
     def _remove_older(self) -> None:
         """Two objects a run would pile up; the newest epoch is all that anybody reads."""
         with _failures_are_only_logged("removing old leases"):
-            for name in self._folder.names(_UNDER):
-                if _number_of(name) < self._number:
-                    self._folder.delete(f"{_UNDER}/{name}")
+            for name in self._folder.names(LEASE):
+                number = _number_of(name)
+                # Fences go when the next one is there: see `Manifest.fence`.
+                if number is not None and number < self._number and not name.startswith("fence-"):
+                    self._folder.delete(f"{LEASE}/{name}")
 
     def _beat(self, seconds: float) -> None:
         count = 0
@@ -268,13 +329,46 @@ def _failures_are_only_logged(what: str) -> Iterator[None]:
         logger.warning("%s failed: %s", what, error)
 
 
-def _number_of(name: str) -> int:
-    """The epoch in `epoch-00000007`, `epoch-00000007~nonce`, `beat-00000007`."""
-    return int(name.partition("-")[2].partition("~")[0])
+def _number_of(name: str) -> int | None:
+    """The epoch in `epoch-00000007`, `epoch-00000007~nonce`, `beat-00000007`; None: not ours."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else int(match["number"])
+
+
+def newest(names: Iterable[str]) -> str | None:
+    """Of claims, or of fences: those of the newest epoch, and of these the smallest name."""
+    numbers = {name: number for name in names if (number := _number_of(name)) is not None}
+    last = max(numbers.values(), default=None)
+    return min((name for name, number in numbers.items() if number == last), default=None)
+
+
+def _holder(folder: Folder) -> str | None:
+    """The claim that holds now."""
+    return newest(folder.names(LEASE, "epoch-"))
+
+
+def _record(folder: Folder, epoch: str | None) -> str:
+    try:
+        return folder.read(f"{LEASE}/{epoch}").decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _refuse_superseded(folder: Folder, claim: str) -> None:
+    holder = _holder(folder)
+    if holder not in (None, claim):
+        raise _superseded(folder.root, _described(_record(folder, holder)))
+
+
+def _superseded(root: str, by: str) -> ReelmaskError:
+    return ReelmaskError(
+        f"another run took over {root} ({by}); this one stops. Nothing is lost: what it committed"
+        " counts"
+    )
 
 
 def _beat_name(epoch: str) -> str:
-    return f"{_UNDER}/beat-{epoch.removeprefix('epoch-')}"
+    return f"{LEASE}/beat-{epoch.removeprefix('epoch-')}"
 
 
 def _holder_record(run_id: str) -> dict[str, str | int | float]:
@@ -298,12 +392,18 @@ def _described(record: str) -> str:
     try:
         values = json.loads(record)
         return f"run {values['run_id']}, process {values['pid']} on {values['host']}"
-    except (ValueError, KeyError, TypeError):
-        return record.strip() or "unknown"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _printable(record) or "unknown"
+
+
+def _printable(text: str) -> str:
+    """Some of a record that is not ours."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text.strip())[:80]
 
 
 def _stale_seconds_of(record: str) -> float:
     try:
-        return float(json.loads(record)["stale_seconds"])
-    except (ValueError, KeyError, TypeError):
+        seconds = float(json.loads(record)["stale_seconds"])
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return STALE_SECONDS
+    return seconds if 0 < seconds <= _LONGEST_STALE_SECONDS else STALE_SECONDS

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import functools
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from vis_core.errors import StorageFullError
+from vis_core.errors import StorageFullError, UsageError
 from vis_core.failpoints import failpoint
-from vis_core.store.names import FOLDERS
+from vis_core.store.names import FOLDERS, needs_lease, set_aside_name
+from vis_core.video.uris import open_regular
 
 STAGING_PREFIX = ".staging-"
 # What file systems answer to a request they do not know: FAT and exFAT, some FUSE, SMB and NFS.
@@ -50,6 +52,20 @@ class LocalFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.root = str(path)
+        self._check: Callable[[], None] | None = None
+
+    def guarded(self, check: Callable[[], None]) -> LocalFolder:
+        guarded = copy.copy(self)
+        guarded._check = check
+        return guarded
+
+    def check(self) -> None:
+        if self._check is not None:
+            self._check()
+
+    def _check_for(self, name: str) -> None:
+        if needs_lease(name):
+            self.check()
 
     @functools.cached_property
     def creates_exclusively(self) -> bool:
@@ -65,16 +81,31 @@ class LocalFolder:
         return True
 
     def names(self, under: str, prefix: str = "") -> list[str]:
+        return sorted(entry.name for entry in self._entries(under, prefix))
+
+    def sizes(self, under: str) -> dict[str, int]:
+        found = {}
+        for entry in self._entries(under):
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                found[entry.name] = entry.stat().st_size
+        return found
+
+    def _entries(self, under: str, prefix: str = "") -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self.path / under) as entries:
-                found = [
-                    entry.name
+                return [
+                    entry
                     for entry in entries
-                    if entry.name.startswith(prefix) and entry.is_file()
+                    if entry.name.startswith(prefix)
+                    and (prefix.startswith(".") or not entry.name.startswith("."))
+                    and entry.is_file()
                 ]
         except FileNotFoundError:
             return []
-        return sorted(name for name in found if not name.startswith("."))
+        except NotADirectoryError as error:
+            raise UsageError(
+                f"{self.path / under}: expected a folder, found a file; move it away and run again"
+            ) from error
 
     def exists(self, name: str) -> bool:
         return (self.path / name).exists()
@@ -83,12 +114,14 @@ class LocalFolder:
         return (self.path / name).stat().st_size
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        with open_regular(self.path / name) as file:
+            return file.read()
 
     def open(self, name: str) -> Any:
         # Arrow's own file, not Python's: no GIL per read, and no Python object that Arrow's
         # threads could still hold when the interpreter ends (seen as a rare abort at exit).
         # As bytes, because names need not be UTF-8.
+        open_regular(self.path / name).close()  # Arrow would wait for a pipe
         return pa.OSFile(os.fsencode(self.path / name), "rb")
 
     @contextlib.contextmanager
@@ -108,6 +141,7 @@ class LocalFolder:
         with full_disk_is_clear(self.root):
             _sync_file(staged)
             failpoint("before_publish")
+            self._check_for(name)
             if not _link_or_rename(staged, target):
                 return False
             failpoint("after_publish")
@@ -119,11 +153,22 @@ class LocalFolder:
             failpoint("replace")
             staged.write_bytes(data)
             _sync_file(staged)
+            self._check_for(name)
             staged.replace(self.path / name)
             _sync_folder((self.path / name).parent)
 
     def delete(self, name: str) -> None:
+        failpoint("delete")
+        self.check()
+        self.retract(name)
+
+    def retract(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
+
+    def set_aside(self, name: str) -> None:
+        self.check()
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / name).replace(self.path / set_aside_name(name))
 
     def staged_files(self) -> list[Path]:
         """Files being written, or left half-written, in the folders that are ours."""

@@ -1,12 +1,15 @@
 """What is committed: segments, blamed attempts and linked videos; the only truth of a folder.
 
 Its logs. `segments`: one row per committed segment. `attempts`: one row per time a decoder died
-on a unit, or per pardon. `links`: one row per video and track key, saying which files hold its
-tracks. `ids`: every video_id ever given. None of them depends on the order of its rows.
+on a unit, or per pardon of one. `links`: one row per video and track key, saying which files hold
+its tracks. `ids`: every video_id ever given. None of them depends on the order of its rows.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 
@@ -15,9 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vis_core.store.folder import Folder
-from vis_core.store.logs import Log, Merge
+from vis_core.store.logs import Fence, Fences, Log, Merge, write_fence
+from vis_core.store.names import is_part
 from vis_core.store.segments import Receipt, SegmentKey, SegmentReceipt
 from vis_core.types import Hole
+
+logger = logging.getLogger(__name__)
 
 _HOLES = pa.list_(pa.struct([("start", pa.int32()), ("stop", pa.int32()), ("reason", pa.string())]))
 _KEY_FIELDS = [
@@ -52,10 +58,11 @@ ATTEMPTS = pa.schema(
         ("member", pa.string()),
         ("stage", pa.string()),
         ("singleton", pa.bool_()),  # the unit held this segment alone: only then is it blamed
-        ("pardon", pa.bool_()),  # attempts before this one no longer count
+        ("pardon", pa.bool_()),  # no attempt: the one that `pardoned` names no longer counts
         ("message", pa.string()),
         ("run_id", pa.string()),
-        ("time", pa.timestamp("us", tz="UTC")),
+        ("time", pa.timestamp("us", tz="UTC")),  # for people: clocks of machines differ
+        ("pardoned", pa.string()),
     ]
 )
 IDS = pa.schema([("uri", pa.string()), ("video_id", pa.string())])
@@ -73,14 +80,86 @@ LINKS = pa.schema(
 
 
 class Manifest:
-    """The logs of a results folder."""
+    """The logs of a results folder; with `heals` as the run that holds it, which mends damage."""
 
-    def __init__(self, folder: Folder) -> None:
-        self.segments = Log(folder, "segments", SEGMENTS, merge_segments)
-        self.ids = Log(folder, "ids", IDS, _distinct("uri"))  # an id once given never changes
-        self.attempts = Log(folder, "attempts", ATTEMPTS, _distinct("attempt_id"))
-        self.links = Log(folder, "links", LINKS, _distinct("video_id", "track_key", "file"))
+    def __init__(self, folder: Folder, *, heals: bool = False) -> None:
+        self._folder = folder
+        self._nonce = secrets.token_hex(6)
+        self._fences = Fences(folder)
+        nonce = self._nonce if heals else None
+        log = functools.partial(Log, folder, fences=self._fences, nonce=nonce, heals=heals)
+        self.segments = log("segments", SEGMENTS, merge_segments, checked=_our_segments)
+        self.ids = log("ids", IDS, _distinct("uri"), checked=_named)  # given once, for good
+        self.attempts = log("attempts", ATTEMPTS, _distinct("attempt_id"), checked=_named)
+        self.links = log(
+            "links", LINKS, _distinct("video_id", "track_key", "file"), checked=_our_links
+        )
         # Rows of `links` that failed name no file: a later success is another row, and counts.
+
+    @property
+    def logs(self) -> tuple[Log, ...]:
+        return self.segments, self.ids, self.attempts, self.links
+
+    def load(self) -> dict[str, pa.Table]:
+        """The rows of all logs, by name."""
+        with self._fences.pinned():
+            return {log.name: log.load() for log in self.logs}
+
+    def fence(self, suffix: str) -> None:
+        """From now on only what is there counts, and what this object writes.
+
+        For the run that has just taken the lease, whose epoch has this suffix. What a superseded
+        run added too late for the last fence goes.
+        """
+        earlier = self._fences.newest()
+        names = {log.name: log.names() for log in self.logs}
+        counted = {
+            log: {name for name in found if earlier is None or earlier.lets(log, name)}
+            for log, found in names.items()
+        }
+        write_fence(self._folder, suffix, Fence(files=counted, nonce=self._nonce))
+        for log, found in names.items():
+            for name in sorted(set(found).difference(counted[log])):
+                self._folder.delete(f"manifest/{log}/{name}")
+
+
+def _our_segments(rows: pa.Table) -> pa.Table:
+    """Rows that this program can have written: whole, and of files whose names are ours."""
+    kept = _without_nulls(rows, [*KEY_COLUMNS, "part", "row_group", "num_row_groups", "num_rows"])
+    kept = kept.filter(pc.is_in(kept["part"], _parts_of(kept["part"])))
+    low = pc.min_element_wise(
+        *(kept[name] for name in ("window", "start", "row_group", "num_row_groups", "num_rows"))
+    )
+    good = pc.and_(pc.greater_equal(low, 0), pc.less(kept["start"], kept["stop"]))
+    return _told(rows, kept.filter(good), "segments")
+
+
+def _our_links(rows: pa.Table) -> pa.Table:
+    kept = _without_nulls(rows, ["video_id", "track_key"])
+    ours = pc.fill_null(pc.is_in(kept["file"], _parts_of(kept["file"])), False)
+    return _told(rows, kept.filter(pc.or_(ours, pc.is_valid(kept["error"]))), "links")
+
+
+def _named(rows: pa.Table) -> pa.Table:
+    """Rows of `ids` and `attempts` that say what they are about."""
+    wanted = ("uri", "video_id", "attempt_id", *KEY_COLUMNS, "singleton", "pardon")
+    return _told(rows, _without_nulls(rows, [n for n in wanted if n in rows.column_names]), "ids")
+
+
+def _without_nulls(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    valid = [pc.is_valid(rows[name]) for name in columns]
+    return rows.filter(functools.reduce(pc.and_, valid))
+
+
+def _parts_of(names: pa.ChunkedArray) -> pa.Array:
+    return pa.array([name for name in pc.unique(names).to_pylist() if is_part(name)], pa.string())
+
+
+def _told(rows: pa.Table, kept: pa.Table, log: str) -> pa.Table:
+    if kept.num_rows < rows.num_rows:
+        lost = rows.num_rows - kept.num_rows
+        logger.warning("manifest/%s: %d rows are not ours and are left out", log, lost)
+    return kept
 
 
 def merge_segments(rows: pa.Table) -> pa.Table:
@@ -89,7 +168,7 @@ def merge_segments(rows: pa.Table) -> pa.Table:
         return rows
     order = [(name, "ascending") for name in [*KEY_COLUMNS, "digest", "part"]]
     rows = rows.take(pc.sort_indices(rows, sort_keys=order)).combine_chunks()
-    return rows.filter(pa.array(_differs_from_previous(rows, KEY_COLUMNS)))
+    return rows.filter(pa.array(differs_from_previous(rows, KEY_COLUMNS)))
 
 
 def _distinct(*columns: str) -> Merge:
@@ -98,12 +177,13 @@ def _distinct(*columns: str) -> Merge:
             return rows
         order = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in columns])
         rows = rows.take(order).combine_chunks()
-        return rows.filter(pa.array(_differs_from_previous(rows, columns)))
+        return rows.filter(pa.array(differs_from_previous(rows, columns)))
 
     return merge
 
 
-def _differs_from_previous(rows: pa.Table, columns: Sequence[str]) -> np.ndarray:
+def differs_from_previous(rows: pa.Table, columns: Sequence[str]) -> np.ndarray:
+    """For each row, whether these columns are not those of the row before it."""
     differs = np.zeros(rows.num_rows, bool)
     differs[0] = True
     for name in columns:

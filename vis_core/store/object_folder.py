@@ -13,11 +13,12 @@ last request of a multipart upload.
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import functools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ import fsspec
 import pyarrow as pa
 from fsspec.asyn import AsyncFileSystem
 
+from vis_core import addresses
 from vis_core.errors import UsageError
 from vis_core.failpoints import failpoint
 from vis_core.store.local_folder import full_disk_is_clear
+from vis_core.store.names import needs_lease, set_aside_name
 from vis_core.store.object_file import ObjectFile
 from vis_core.store.patience import Patience, already_exists, http_status
 
@@ -46,20 +49,44 @@ class ObjectFolder:
 
     def __init__(self, root: str, *, patience: Patience | None = None) -> None:
         scheme, _, rest = root.partition("://")
-        self.root = f"{scheme}://{rest.rstrip('/')}"
-        self._patiently = patience or Patience(self.root)
-        try:
-            # Listings must be true now: another process may have written since the last one.
-            self._fs, path = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
-        except ImportError as error:
+        root = f"{scheme}://{rest.rstrip('/')}" if rest else root
+        self.root = addresses.public(root)
+        self._check: Callable[[], None] | None = None
+        if root != self.root:
             raise UsageError(
-                f"cannot open {root!r}: {error}; for s3:// it is `pip install 'reelmask[s3]'`"
-            ) from error
-        except ValueError as error:
-            raise UsageError(f"cannot open {root!r}: {error}") from error
+                f"{self.root}: the address of a results folder holds no user name, password or"
+                " token; the store's client takes them from the environment"
+            )
+        self._patiently = patience or Patience(self.root)
+        # Listings must be true now: another process may have written since the last one.
+        self._fs, path = addresses.filesystem(root, use_listings_cache=False)
         self._path = path.rstrip("/")
         if not self._path:
-            raise UsageError(f"{root!r} names no bucket; expected something like s3://bucket/run")
+            raise UsageError(
+                f"{self.root!r} names no bucket; expected something like s3://bucket/run"
+            )
+
+    def guarded(self, check: Callable[[], None]) -> ObjectFolder:
+        guarded = copy.copy(self)
+        guarded._check = check
+        return guarded
+
+    def check(self) -> None:
+        if self._check is not None:
+            self._check()
+
+    def _change(self, name: str, operation: Callable[..., Any], *args: Any, **more: Any) -> None:
+        """A request that changes something; whether this run may is asked before every try.
+
+        Between two tries minutes may pass, and another run may take over.
+        """
+
+        def checked() -> None:
+            if needs_lease(name):
+                self.check()
+            operation(*args, **more)
+
+        self._patiently(checked)
 
     def _full(self, name: str) -> str:
         return f"{self._path}/{name}"
@@ -90,16 +117,23 @@ class ObjectFolder:
         return False
 
     def names(self, under: str, prefix: str = "") -> list[str]:
+        return sorted(self._found(under, prefix))
+
+    def sizes(self, under: str) -> dict[str, int]:
+        return {name: int(entry["size"]) for name, entry in self._found(under).items()}
+
+    def _found(self, under: str, prefix: str = "") -> dict[str, dict[str, Any]]:
         full = self._full(under)
         try:
             found = self._patiently(self._listing, full, prefix)
         except FileNotFoundError:
-            return []
+            return {}
         # Consoles put an empty object in the place of a folder: it has the folder's own name.
-        paths = [str(entry["name"]) for entry in found if entry["type"] == "file"]
         start = f"{full}/{prefix}"
-        names = [path[len(full) + 1 :] for path in paths if path.startswith(start)]
-        return sorted(name for name in names if name and not name.startswith("."))
+        files = [e for e in found if e["type"] == "file" and str(e["name"]).startswith(start)]
+        named = {str(entry["name"])[len(full) + 1 :]: entry for entry in files}
+        hidden = prefix.startswith(".")
+        return {n: e for n, e in named.items() if n and (hidden or not n.startswith("."))}
 
     def _listing(self, full: str, prefix: str) -> list[dict[str, Any]]:
         if prefix and isinstance(self._fs, AsyncFileSystem):
@@ -150,7 +184,7 @@ class ObjectFolder:
         failpoint("before_publish")
         mode = "create" if self.creates_exclusively else "overwrite"
         try:
-            self._patiently(self._upload, staged, self._full(name), mode)
+            self._change(name, self._upload, staged, self._full(name), mode)
         except OSError as error:
             # Also when our own first try came through and only its answer was lost: callers
             # compare what is there with what they have.
@@ -169,11 +203,28 @@ class ObjectFolder:
 
     def replace(self, name: str, data: bytes) -> None:
         failpoint("replace")
-        self._patiently(self._fs.pipe_file, self._full(name), data)
+        self._change(name, self._fs.pipe_file, self._full(name), data)
 
     def delete(self, name: str) -> None:
+        failpoint("delete")
+
+        def checked() -> None:
+            self.check()
+            self._fs.rm_file(self._full(name))
+
+        with contextlib.suppress(FileNotFoundError):
+            self._patiently(checked)
+
+    def retract(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._patiently(self._fs.rm_file, self._full(name))
+
+    def set_aside(self, name: str) -> None:
+        self.check()
+        with contextlib.suppress(FileNotFoundError):
+            hidden = self._full(set_aside_name(name))
+            self._patiently(self._fs.cp_file, self._full(name), hidden)
+            self.delete(name)
 
     def remove_stale_staging(self) -> int:
         return 0  # half-written objects never become visible

@@ -19,14 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vis_core import schema
-from vis_core.errors import ReelmaskError
 from vis_core.failpoints import failpoint
+from vis_core.store.damage import DamagedFile, damaged, reading
 from vis_core.store.folder import Folder, full_disk_is_clear
-from vis_core.store.patience import StorageError
+from vis_core.store.names import is_part
 from vis_core.store.segments import (
     Receipt,
     SegmentKey,
     SegmentReceipt,
+    is_part_of,
     receipt_from_json,
     receipt_to_json,
 )
@@ -36,6 +37,7 @@ ROW_GROUP_BYTES = 64 << 20
 ROWS_PER_TABLE = 64  # predictions turned into Arrow at once
 RECEIPT_KEY = b"reelmask.receipt"
 FRAMES = "frames"
+_REMEDY = "a run of the job sets it aside and predicts its frames anew; everything else is kept"
 
 
 class PartWriter:
@@ -178,24 +180,33 @@ class PartWriter:
 
 
 def read_receipt(folder: Folder, name: str) -> Receipt | None:
-    """The receipt of a finished part; None if there is no such part, or it is no whole file."""
+    """The receipt of a finished part; None if there is no such part, or it is no whole file.
+
+    A receipt may be anybody's: the file's own name counts, not the one it states, and must follow
+    from its segments. A copy under another name is no part.
+    """
     try:
-        with folder.open(f"{FRAMES}/{name}") as file:
+        with reading(folder, f"{FRAMES}/{name}"), folder.open(f"{FRAMES}/{name}") as file:
             metadata = pq.ParquetFile(file).metadata
-            text = (metadata.metadata or {}).get(RECEIPT_KEY)
-    except (FileNotFoundError, pa.ArrowInvalid):
+            receipt = receipt_from_json((metadata.metadata or {}).get(RECEIPT_KEY) or b"")
+    except (FileNotFoundError, DamagedFile):
         return None
-    if text is None:
+    if not is_part_of(name, [segment.key for segment in receipt.segments]):
         return None
-    receipt = receipt_from_json(text)
-    return dataclasses.replace(receipt, part_bytes=folder.size(f"{FRAMES}/{name}"), adopted=True)
+    last = max(segment.row_group + segment.num_row_groups for segment in receipt.segments)
+    if last > metadata.num_row_groups:
+        return None
+    segments = tuple(dataclasses.replace(segment, part=name) for segment in receipt.segments)
+    size = folder.size(f"{FRAMES}/{name}")
+    return dataclasses.replace(receipt, segments=segments, part=name, part_bytes=size, adopted=True)
 
 
 def find_part(folder: Folder, part: str) -> Receipt | None:
     """The receipt of a unit's part, if somebody has committed it."""
     if folder.creates_exclusively:
         return read_receipt(folder, part)
-    receipts = (read_receipt(folder, name) for name in folder.names(FRAMES, Path(part).stem))
+    names = filter(is_part, folder.names(FRAMES, Path(part).stem))
+    receipts = (read_receipt(folder, name) for name in names)
     return next((receipt for receipt in receipts if receipt is not None), None)
 
 
@@ -204,22 +215,14 @@ def read_segment(
 ) -> Iterator[pa.Table]:
     """The rows of a segment, a row group at a time."""
     groups = range(segment.row_group, segment.row_group + segment.num_row_groups)
+    name = f"{FRAMES}/{segment.part}"
     try:
-        with folder.open(f"{FRAMES}/{segment.part}") as file:
+        with reading(folder, name, _REMEDY), folder.open(name) as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             for index in groups:
                 yield parquet.read_row_group(index, columns=columns)
-    except StorageError:
-        raise
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DamagedPart(
-            f"{folder.root}/{FRAMES}/{segment.part} cannot be read ({error}); delete that file and"
-            " run again: its frames are predicted anew, everything else is kept"
-        ) from error
-
-
-class DamagedPart(ReelmaskError, OSError):
-    """A committed part is not what was committed."""
+    except FileNotFoundError as error:
+        raise damaged(folder, name, "it is gone", _REMEDY) from error
 
 
 def digest_of_segment(folder: Folder, segment: SegmentReceipt) -> str:

@@ -12,16 +12,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vis_core import schema
+from vis_core.errors import ReelmaskError
 from vis_core.failpoints import failpoint
+from vis_core.store.damage import DamagedFile, reading
 from vis_core.store.folder import Folder
 
 TRACKS = "tracks"
 MASKS = "masks"
 
 
-def results_name(track_keys: Sequence[str]) -> str:
-    """File name, under both `tracks/` and `masks/`, of a batch of linked videos."""
-    return f"part-{hashlib.sha256(','.join(sorted(track_keys)).encode()).hexdigest()[:32]}.parquet"
+def results_name(track_keys: Sequence[str], run_id: str) -> str:
+    """File name, under both `tracks/` and `masks/`, of a batch of videos that this run linked.
+
+    Each run's names are its own: a run that was superseded cannot touch another's files, and a
+    damaged file does not stand in the way of its successor.
+    """
+    content = hashlib.sha256(",".join(sorted(track_keys)).encode()).hexdigest()[:32]
+    return f"part-{content}~{hashlib.sha256(run_id.encode()).hexdigest()[:12]}.parquet"
+
+
+def num_rows(folder: Folder, name: str) -> tuple[int, int] | None:
+    """Rows of `tracks` and of `masks` in the files of this name; None: one is gone or damaged."""
+    counts = []
+    for under in (TRACKS, MASKS):
+        try:
+            path = f"{under}/{name}"
+            with reading(folder, path), folder.open(path) as file:
+                counts.append(int(pq.ParquetFile(file).metadata.num_rows))
+        except (FileNotFoundError, DamagedFile):
+            return None
+    return counts[0], counts[1]
 
 
 class ResultsWriter:
@@ -70,14 +90,21 @@ class ResultsWriter:
     def commit(self, name: str) -> None:
         """Publishes both files; masks first, so that a track is never without its masks.
 
-        The name must follow from the rows: a file that has it already is taken for the same.
+        The name must follow from the rows, and be this run's own: a file that has it already is
+        taken for the same, and a run that has been superseded meanwhile takes it back.
         """
         for under in (MASKS, TRACKS):
             self._flush(under)
             self._writers[under].close()
-        for under in (MASKS, TRACKS):
-            failpoint("before_results")
-            self._folder.publish(self._staged[under], f"{under}/{name}")
+        try:
+            for under in (MASKS, TRACKS):
+                failpoint("before_results")
+                self._folder.publish(self._staged[under], f"{under}/{name}")
+            self._folder.check()
+        except ReelmaskError:
+            for under in (MASKS, TRACKS):
+                self._folder.retract(f"{under}/{name}")
+            raise
         failpoint("after_results")
 
     def _add(self, under: str, rows: pa.Table) -> None:

@@ -75,6 +75,11 @@ def part_name(keys: Sequence[SegmentKey]) -> str:
     return f"part-{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
 
 
+def is_part_of(name: str, keys: Sequence[SegmentKey]) -> bool:
+    """Whether the name, without a writer's nonce, is that of the part with these segments."""
+    return name.removesuffix(".parquet").partition("~")[0] + ".parquet" == part_name(keys)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentReceipt:
     """What became of one segment: where its rows are, and which frames are missing."""
@@ -112,17 +117,56 @@ def receipt_to_json(receipt: Receipt) -> str:
 
 
 def receipt_from_json(text: str | bytes) -> Receipt:
-    """Inverse of `receipt_to_json`."""
-    values: dict[str, Any] = json.loads(text)
-    segments = tuple(
-        SegmentReceipt(
-            **{
-                **segment,
-                "key": SegmentKey(**segment["key"]),
-                "holes": tuple(Hole(**hole) for hole in segment["holes"]),
-                "cuts": tuple(segment["cuts"]),
-            }
-        )
-        for segment in values["segments"]
+    """Inverse of `receipt_to_json`; ValueError if it is no receipt."""
+    try:
+        values: dict[str, Any] = json.loads(text)
+        segments = tuple(_segment_of(segment) for segment in values["segments"])
+        receipt = Receipt(**{**values, "segments": segments})
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"no receipt: {type(error).__name__}: {error}") from error
+    measured = [receipt.num_frames_predicted, receipt.decode_seconds, receipt.wait_seconds]
+    measured += [receipt.predict_seconds, receipt.write_seconds, receipt.part_bytes]
+    sound = segments and all(map(_is_sound, segments)) and isinstance(receipt.member, str)
+    if not (sound and all(isinstance(number, int | float) for number in measured)):
+        raise ValueError("no receipt: its segments are not what they should be")
+    return receipt
+
+
+def _segment_of(values: dict[str, Any]) -> SegmentReceipt:
+    return SegmentReceipt(
+        **{
+            **values,
+            "key": SegmentKey(**values["key"]),
+            "holes": tuple(Hole(**hole) for hole in values["holes"]),
+            "cuts": tuple(values["cuts"]),
+        }
     )
-    return Receipt(**{**values, "segments": segments})
+
+
+def _is_sound(segment: SegmentReceipt) -> bool:
+    """Whether the types are right: a receipt may come out of anybody's file."""
+    found = segment.num_frames_found
+    texts = (segment.part, segment.digest, *(hole.reason for hole in segment.holes))
+    numbers = (segment.row_group, segment.num_row_groups, segment.num_rows, *segment.cuts)
+    numbers += tuple(frame for hole in segment.holes for frame in (hole.start, hole.stop))
+    return (
+        is_sound_key(segment.key)
+        and all(isinstance(text, str) for text in texts)
+        and all(_is_count(number) for number in numbers)
+        and (found is None or _is_count(found))
+    )
+
+
+def is_sound_key(key: SegmentKey) -> bool:
+    """Whether a key out of a file is one: texts, and a range of frames."""
+    texts = (key.fingerprint, key.video_id, key.version)
+    numbers = (key.window, key.start, key.stop)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(_is_count(number) for number in numbers)
+        and key.start < key.stop
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31

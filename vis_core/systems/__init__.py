@@ -16,8 +16,15 @@ from vis_core.systems.propose_reduce import PROPOSE_REDUCE
 _ALL = (
     FLOW_MATCH,
     IDOL,
-    link_only("instance_flow", InstanceFlowLinkConfig, InstanceFlowLinker),
-    link_only("minvis", MinvisLinkConfig, MinvisLinker),
+    link_only(
+        "instance_flow",
+        InstanceFlowLinkConfig,
+        InstanceFlowLinker,
+        InstanceFlowLinkConfig.columns,
+    ),
+    link_only(
+        "minvis", MinvisLinkConfig, MinvisLinker, lambda config: [("prev_query", "embedding")]
+    ),
     ORACLE,
     PROPOSE_REDUCE,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vis_core.errors import UsageError
@@ -17,7 +17,10 @@ class NoPredictConfig(PredictConfig):
 
 
 def link_only(
-    name: str, link_config: type[LinkConfig], make_linker: Callable[[Any], Linker]
+    name: str,
+    link_config: type[LinkConfig],
+    make_linker: Callable[[Any], Linker],
+    reads: Callable[[Any], Sequence[tuple[str, ...]]],
 ) -> System:
     """A system that links predictions and makes none."""
 
@@ -37,4 +40,5 @@ def link_only(
         make_predictor=refuse,
         make_linker=make_linker,
         categories=lambda config: [],
+        reads=reads,
     )

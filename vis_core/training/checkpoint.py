@@ -49,10 +49,11 @@ def load(folder: Folder, key: str) -> Checkpoint | None:
         if state.pop("version") != _VERSION:
             raise ValueError("it has another format")
         checkpoint = Checkpoint(**state)
-    except Exception as error:  # torch.load has no error of its own
+    # torch.load has no error of its own, and its words tell people to let the file run code.
+    except Exception as error:
         raise UsageError(
-            f"{folder.root}/{LAST} cannot be read ({str(error).splitlines()[0]}); delete it, or use"
-            " another `out`, to begin anew"
+            f"{folder.root}/{LAST} cannot be read: it is damaged, or of another version; delete it,"
+            " or use another `out`, to begin anew"
         ) from error
     if checkpoint.key != key:
         raise UsageError(

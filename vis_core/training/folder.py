@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+from vis_core import plain_yaml
 from vis_core.errors import UsageError
 from vis_core.job import new_run_id
 from vis_core.store import lease as leases
@@ -14,10 +15,10 @@ from vis_core.training.job import TrainJob
 
 logger = logging.getLogger(__name__)
 
-RECORD, REPORT = "train.yaml", "train.json"
+RECORD, REPORT, PICTURE = "train.yaml", "train.json", "first_batch.png"
 _PARTS = ("", "checkpoints", "weights")
 _OURS = (
-    *(RECORD, REPORT, "metrics.csv", "evaluations.csv", "curves.png", "first_batch.png"),
+    *(RECORD, REPORT, "metrics.csv", "evaluations.csv", "curves.png", PICTURE),
     *("last.pt", "last.safetensors", "best.safetensors"),
 )
 
@@ -28,6 +29,11 @@ def opened(job: TrainJob, *, replace: bool = False) -> Iterator[Folder]:
     folder = open_folder(job.out)
     if not folder.exists(RECORD):
         _refuse_foreign(folder)
+    elif not _is_record(folder):
+        raise UsageError(
+            f"{folder.root} holds a {RECORD} that no training wrote, and one would overwrite it;"
+            " move it, or use another `out`"
+        )
     with leases.acquire(folder, new_run_id()):
         folder.remove_stale_staging()
         if replace:
@@ -36,12 +42,23 @@ def opened(job: TrainJob, *, replace: bool = False) -> Iterator[Folder]:
 
 
 def _refuse_foreign(folder: Folder) -> None:
-    strangers = [name for name in folder.names("") if name not in _OURS]
+    # Without a record nothing can be ours but what was drawn beforehand, whatever it is called.
+    found = [f"{part}/{name}" if part else name for part in _PARTS for name in folder.names(part)]
+    strangers = [name for name in found if name != PICTURE]
     if strangers:
         raise UsageError(
             f"{folder.root} holds files that are not a training's ({', '.join(strangers[:3])}); use"
             " another `out`"
         )
+
+
+def _is_record(folder: Folder) -> bool:
+    """People's job files leave out what is as usual; a record says everything."""
+    try:
+        record = plain_yaml.parse(folder.read(RECORD).decode())
+    except (UsageError, ValueError):
+        return bool(folder.names("checkpoints"))  # ours, damaged
+    return isinstance(record, dict) and record.keys() >= {"recipe", "learning", "loop", "groups"}
 
 
 def _clear(folder: Folder) -> None:

@@ -21,6 +21,7 @@ import av
 import av.logging
 import numpy as np
 
+from vis_core.addresses import scrubbed
 from vis_core.errors import SourceChangedError, SourceError
 from vis_core.failpoints import failpoint
 from vis_core.video import images, probe
@@ -140,7 +141,7 @@ class Worker:
             except SourceError as error:
                 self._reply("error", kind="source", message=str(error))
             except Exception as error:  # noqa: BLE001 - a bad video must not stop the others
-                text = f"{type(error).__name__}: {error}"
+                text = scrubbed(f"{type(error).__name__}: {error}")
                 self._reply("error", kind="source", message=text)
 
     def _do(self, message: Message) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -76,12 +77,13 @@ def open_video(
     fps: float,
     crf: int = DEFAULT_CRF,
     gop: int = DEFAULT_GOP,
+    mark: bytes = b"",
 ) -> Iterator[VideoWriter]:
     """Writes an MP4 to a local path, which appears when all went well, whole or not at all.
 
     H.264 with 4:2:0 colours has even sides: an odd picture gets its last row or column twice, so
     the video is one pixel larger. `crf` is x264's quality: lower is better and larger, 17 looks
-    like the original, 30 shows blocks.
+    like the original, 30 shows blocks. `mark` is put behind the video, where no player looks.
     """
     _check(height, width, fps, crf, gop)
     target = Path(path)
@@ -98,9 +100,26 @@ def open_video(
             if not writer.num_frames:
                 raise ReelmaskError(f"{target}: a video needs at least one frame, none was written")
             writer._finish()
+        if mark:
+            with partial.open("ab") as file:
+                file.write(_free_box(mark))
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def has_mark(path: str | os.PathLike[str], mark: bytes) -> bool:
+    """Whether `open_video` wrote this file with this mark."""
+    box = _free_box(mark)
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(box)))
+        return file.read(len(box)) == box
+
+
+def _free_box(content: bytes) -> bytes:
+    """Of an MP4 file: bytes that mean nothing to players."""
+    return struct.pack(">I", 8 + len(content)) + b"free" + content
 
 
 def _check(height: int, width: int, fps: float, crf: int, gop: int) -> None:

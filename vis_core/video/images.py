@@ -8,22 +8,25 @@ odd size among frames is nearly always a foreign picture (a thumbnail, a contact
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import os
 import re
 import urllib.parse
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vis_core.errors import SourceError
+from vis_core.addresses import filesystem, scrubbed
+from vis_core.errors import SourceChangedError, SourceError
 from vis_core.types import VideoInfo
 from vis_core.video.limits import Limits
 from vis_core.video.uris import (
-    filesystem,
+    facts_of_info,
+    is_transient,
     local_path,
     open_file,
     read_ends,
@@ -41,6 +44,7 @@ _PILLOW_FORMATS = ("JPEG", "PNG")  # no other parser sees an untrusted file
 _DIGITS = re.compile(r"([0-9]+)")
 _END_BYTES = 4 << 10
 _MAX_FPS_DENOMINATOR = 10_000
+_State: TypeAlias = tuple[int | str, ...] | None
 
 
 def frame_names(names: Iterable[str]) -> list[str]:
@@ -66,20 +70,34 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def _names_in(uri: str) -> list[str]:
-    path = local_path(uri)
-    if path is not None:
-        return os.listdir(path)  # noqa: PTH208 - names only, of folders with many files
-    system, inner = filesystem(uri)
-    return [str(name).rsplit("/", 1)[-1] for name in system.ls(inner, detail=False)]
-
-
 def list_frames(uri: str) -> list[str]:
     """Addresses of the frames of a folder, in order of frame_index."""
+    return [frame for frame, _ in _listed(uri)]
+
+
+def _listed(uri: str) -> list[tuple[str, _State]]:
+    """Frames, with what a store's listing says of each; a local one says nothing."""
     try:
-        names = frame_names(_names_in(uri))
+        states = _states_in(uri)
     except OSError as error:
-        raise SourceError(f"{shown(uri)}: the folder cannot be listed: {error.strerror}") from error
+        reason = error.strerror or scrubbed(str(error))
+        raise SourceError(f"{shown(uri)}: the folder cannot be listed: {reason}") from error
+    names = frame_names(states)
+    return list(zip(_addresses(uri, names), map(states.__getitem__, names), strict=True))
+
+
+def _states_in(uri: str) -> dict[str, _State]:
+    path = local_path(uri)
+    if path is not None:
+        return dict.fromkeys(os.listdir(path))  # noqa: PTH208 - names only, of many files
+    system, inner = filesystem(uri)
+    system.invalidate_cache(inner)
+    found = system.ls(inner, detail=True)
+    system.invalidate_cache(inner)  # else questions about one picture are answered from it
+    return {str(info["name"]).rsplit("/", 1)[-1]: _remote_state(info) for info in found}
+
+
+def _addresses(uri: str, names: Iterable[str]) -> list[str]:
     path = local_path(uri)
     if path is None:
         return [f"{uri.rstrip('/')}/{name}" for name in names]
@@ -89,16 +107,75 @@ def list_frames(uri: str) -> list[str]:
     return [f"{base}/{urllib.parse.quote_from_bytes(os.fsencode(name))}" for name in names]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pictures:
+    """The frames of a folder, as they were when its version was computed."""
+
+    uris: list[str]
+    bytes: int
+    version: str
+    states: list[_State]  # None: it could not be read
+
+    def read(self, index: int, limits: Limits) -> npt.NDArray[np.uint8]:
+        """One picture. Raises SourceChangedError where it is not the one of this version."""
+        uri, expected = self.uris[index], self.states[index]
+        try:
+            with open_file(uri) as file:
+                before = _state_of(uri, file)
+                pixels = _read(file, uri, limits) if before == expected else None
+                after = _state_of(uri)
+        except SourceError:
+            if expected is None or _is_the_same(uri, expected):
+                raise  # damaged, and was so from the beginning
+            raise self._changed(uri) from None
+        if pixels is None or after != expected:
+            raise self._changed(uri)
+        return pixels
+
+    def _changed(self, uri: str) -> SourceChangedError:
+        return SourceChangedError(
+            f"{shown(uri)}: the picture was changed since the index saw it; run the command again"
+        )
+
+
+def _remote_state(info: dict[str, Any]) -> _State:
+    facts = facts_of_info(info)
+    # Stores tell times to the second in one answer, and to less in another.
+    return facts.bytes, facts.etag or facts.mtime_ns
+
+
+def _is_the_same(uri: str, state: _State) -> bool:
+    try:
+        return _state_of(uri) == state
+    except (OSError, SourceError):
+        return False
+
+
+def _state_of(uri: str, file: BinaryIO | None = None) -> _State:
+    """What changes when a picture does, of an open file, or of what has its name now."""
+    path = local_path(uri)
+    if path is None:
+        system, inner = filesystem(uri)
+        return _remote_state(system.info(inner))
+    status = os.stat(path) if file is None else os.fstat(file.fileno())  # noqa: PTH116
+    # Times can be set by anybody, but for the last one; a swap of two names shows in the first.
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def read_frame(uri: str, limits: Limits | None = None) -> npt.NDArray[np.uint8]:
     """One picture as RGB, upright. Raises SourceError where it is damaged or too large."""
+    with open_file(uri) as file:
+        return _read(file, uri, limits or Limits())
+
+
+def _read(file: BinaryIO, uri: str, limits: Limits) -> npt.NDArray[np.uint8]:
     from PIL import ImageOps
 
-    with open_file(uri) as file:
-        image = _open_image(file, uri, limits or Limits())
-        try:
-            return _to_rgb(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for bad data
-            raise SourceError(f"{shown(uri)}: the picture is damaged: {error}") from error
+    image = _open_image(file, uri, limits)
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for bad data
+        raise SourceError(f"{shown(uri)}: the picture is damaged: {error}") from error
 
 
 def _open_image(file: object, uri: str, limits: Limits) -> Image.Image:
@@ -144,13 +221,13 @@ def probe_images(source: Source, limits: Limits, fps: float = 1.0) -> VideoInfo:
     if len(frames) > limits.max_frames:
         raise SourceError(f"{shown(source.uri)}: more than {limits.max_frames} frames (max_frames)")
     height, width = _first_size(frames, limits)
-    size, version = _identity(frames)
+    pictures = look_at(source.uri)
     rate = Fraction(fps).limit_denominator(_MAX_FPS_DENOMINATOR)
     return VideoInfo(
         video_id=source.video_id,
         uri=source.uri,
-        version=version,
-        bytes=size,
+        version=pictures.version,
+        bytes=pictures.bytes,
         mtime_ns=source.mtime_ns,
         height=height,
         width=width,
@@ -179,14 +256,33 @@ def _first_size(frames: list[str], limits: Limits) -> tuple[int, int]:
     raise SourceError(f"none of its {len(frames)} frames can be read; the first: {first_error}")
 
 
-def _identity(frames: list[str]) -> tuple[int, str]:
-    """Bytes and version: names, sizes and both ends of every file."""
-    digest, total = hashlib.sha256(), 0
-    for uri in frames:
-        name = uri.rsplit("/", 1)[-1].encode("utf-8", "surrogateescape")
-        with open_file(uri) as file:
-            size, head, tail = read_ends(file, _END_BYTES)
+def look_at(uri: str) -> Pictures:
+    """The frames of a folder and their version: names, and etags or sizes and both ends."""
+    listed = _listed(uri)
+    by_etag = all(state is not None and isinstance(state[1], str) for _, state in listed)
+    digest, total, states = hashlib.sha256(), 0, list[_State]()
+    for frame, state in listed:
+        name = frame.rsplit("/", 1)[-1].encode("utf-8", "surrogateescape")
+        if by_etag and state is not None:
+            size, content = int(state[0]), str(state[1]).encode()
+        else:
+            size, content, state = _ends_of(frame)
         digest.update(hashlib.sha256(name).digest() + size.to_bytes(8))
-        digest.update(hashlib.sha256(head + tail).digest())
+        digest.update(hashlib.sha256(content).digest())
+        states.append(state)
         total += size
-    return total, f"{total}-{digest.hexdigest()[:16]}"
+    version = f"{total}-{digest.hexdigest()[:16]}"
+    return Pictures([frame for frame, _ in listed], total, version, states)
+
+
+def _ends_of(uri: str) -> tuple[int, bytes, _State]:
+    """Size, both ends and state of a picture; one that cannot be read is a hole, no failure."""
+    try:
+        with open_file(uri) as file:
+            state = _state_of(uri, file)
+            size, head, tail = read_ends(file, _END_BYTES)
+    except (SourceError, OSError) as error:
+        if is_transient(error) or is_transient(error.__cause__):
+            raise
+        return 0, b"cannot be read", None
+    return size, head + tail, state

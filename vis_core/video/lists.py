@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from vis_core.errors import SourceError, UsageError
-from vis_core.video.uris import is_remote, local_path, local_uri, open_file, shown
+from vis_core.addresses import is_remote, scrubbed
+from vis_core.config import brief
+from vis_core.errors import ReelmaskError, SourceError, UsageError
+from vis_core.video.uris import local_path, local_uri, open_file, shown
 
+_MAX_LINE = 1 << 20  # characters; rows of tables may hold more than an address
+_MAX_ADDRESS = 16 << 10  # signatures take a few thousand characters
 LIST_EXTENSIONS = frozenset({".txt", ".lst", ".csv", ".jsonl", ".parquet"})
 _ADDRESS_COLUMNS = ("uri", "path")
+_ROWS_AT_ONCE = 1024
 
 
 class ListEntry(NamedTuple):
@@ -36,8 +42,17 @@ def read_list(uri: str) -> Iterator[ListEntry]:
         with open_file(uri) as file:
             for row in read(file, shown(uri)):
                 yield _entry(row, uri)
+    except UsageError:
+        raise
     except (SourceError, FileNotFoundError) as error:
         raise UsageError(f"the list cannot be read: {error}") from error
+    except (OSError, ReelmaskError):
+        raise
+    except Exception as error:
+        if not is_remote(uri):
+            raise
+        what = f"{type(error).__name__}: {scrubbed(str(error))}"  # every store has its own errors
+        raise UsageError(f"the list {shown(uri)} cannot be read: {what}") from error
 
 
 def _entry(row: _Row, uri: str) -> ListEntry:
@@ -45,16 +60,34 @@ def _entry(row: _Row, uri: str) -> ListEntry:
     column = next((name for name in _ADDRESS_COLUMNS if values.get(name)), None)
     if column is None:
         raise UsageError(
-            f"{row.where}: expected a column 'uri' or 'path' in every row, got {sorted(values)}"
+            f"{row.where}: expected a column 'uri' or 'path' in every row, got"
+            f" {brief(sorted(values))}"
         )
     address = str(values[column])
+    if len(address) > _MAX_ADDRESS:
+        raise UsageError(
+            f"{row.where}: expected a path or URL, got {len(address)} characters"
+            f" ({address[:40]!r}…); is this a list of videos?"
+        )
     if "\0" in address:
         raise UsageError(
             f"{row.where}: expected a path or URL, got one with a NUL character"
             f" ({address[:40]!r}); is this a text file?"
         )
+    _check_is_encodable(address, row.where)
     video_id = values.get("video_id")
     return ListEntry(_absolute(address, uri), str(video_id) if video_id else None)
+
+
+def _check_is_encodable(address: str, where: str) -> None:
+    """JSON can spell halves of characters, which no name holds."""
+    try:
+        os.fsencode(address)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{where}: expected a path or URL, got one with half a character"
+            f" ({address[:40]!a}): write it as UTF-8"
+        ) from error
 
 
 def _absolute(address: str, list_uri: str) -> str:
@@ -70,13 +103,23 @@ def _absolute(address: str, list_uri: str) -> str:
     return local_uri(os.path.join(folder or "/", path))  # noqa: PTH118 - keeps "a/../b" for abspath
 
 
-def _text(file: BinaryIO) -> io.TextIOWrapper:
+def _lines(file: BinaryIO, name: str) -> Iterator[str]:
     # Names that are not UTF-8 survive; a byte order mark does not.
-    return io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+    text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+    for number in itertools.count(1):
+        line = text.readline(_MAX_LINE + 1)
+        if len(line) > _MAX_LINE:
+            raise UsageError(
+                f"{name} line {number}: longer than {_MAX_LINE} characters; expected one video per"
+                " line"
+            )
+        if not line:
+            return
+        yield line
 
 
 def _read_text(file: BinaryIO, name: str) -> Iterator[_Row]:
-    for number, line in enumerate(_text(file), 1):
+    for number, line in enumerate(_lines(file, name), 1):
         entry = line.rstrip("\r\n")
         if entry.strip() and not entry.lstrip().startswith("#"):
             yield _Row(f"{name} line {number}", {"uri": entry.strip()})
@@ -85,7 +128,7 @@ def _read_text(file: BinaryIO, name: str) -> Iterator[_Row]:
 def _read_csv(file: BinaryIO, name: str) -> Iterator[_Row]:
     import csv
 
-    rows = csv.DictReader(_text(file))
+    rows = csv.DictReader(_lines(file, name))
     try:
         for row in rows:
             values = {str(column).strip(): value for column, value in row.items()}
@@ -99,7 +142,7 @@ def _read_csv(file: BinaryIO, name: str) -> Iterator[_Row]:
 def _read_jsonl(file: BinaryIO, name: str) -> Iterator[_Row]:
     import json
 
-    for number, line in enumerate(_text(file), 1):
+    for number, line in enumerate(_lines(file, name), 1):
         if not line.strip():
             continue
         where = f"{name} line {number}"
@@ -115,16 +158,15 @@ def _read_jsonl(file: BinaryIO, name: str) -> Iterator[_Row]:
 
 
 def _read_parquet(file: BinaryIO, name: str) -> Iterator[_Row]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    from vis_core.parquet_errors import reading
+
+    with reading(f"{name}:", "not a Parquet file"):
         table = pq.ParquetFile(file)
         columns = [n for n in table.schema_arrow.names if n in (*_ADDRESS_COLUMNS, "video_id")]
         first = 1
-        for batch in table.iter_batches(columns=columns):
+        for batch in table.iter_batches(columns=columns, batch_size=_ROWS_AT_ONCE):
             for number, row in enumerate(batch.to_pylist(), first):
                 yield _Row(f"{name} row {number}", row)
             first += len(batch)
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{name}: not a Parquet file: {error}") from error

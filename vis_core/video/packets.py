@@ -18,7 +18,7 @@ from vis_core.errors import SourceChangedError, SourceError
 from vis_core.types import VideoInfo
 from vis_core.video.limits import Limits
 from vis_core.video.probe import iter_packets, open_container, video_stream
-from vis_core.video.uris import is_transient
+from vis_core.video.uris import is_transient, shown
 
 _OPEN_RETRY_SECONDS = (0.1, 0.5, 2.0)
 # Containers with an index of every key frame; the others search by bytes and may land late.
@@ -69,8 +69,8 @@ class PacketSource:
     def _check_size(self, size: int) -> None:
         if size >= 0 and size != self.video.bytes:
             raise SourceChangedError(
-                f"{self.video.uri}: the file has {size} bytes, the index saw {self.video.bytes}; "
-                "run the index again"
+                f"{shown(self.video.uri)}: the file has {size} bytes, the index saw "
+                f"{self.video.bytes}; run the command again"
             )
 
     def close(self) -> None:

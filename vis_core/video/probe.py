@@ -24,6 +24,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from vis_core.addresses import is_remote
 from vis_core.errors import SourceError
 from vis_core.types import IntArray, VideoInfo
 from vis_core.video.explain import explain_unreadable
@@ -31,7 +32,6 @@ from vis_core.video.limits import Limits
 from vis_core.video.sources import Source
 from vis_core.video.uris import (
     file_facts,
-    is_remote,
     is_transient,
     local_path,
     open_file,
@@ -160,9 +160,10 @@ def probe_source(source: Source, limits: Limits) -> VideoInfo:
             clock = _clock(container, stream, packets)
         except SourceError as error:
             raise SourceError(f"{shown(source.uri)}: {error}") from error
-        codec, promised = _codec_name(stream), stream.frames
+        codec, found, promised = _codec_name(stream), len(packets.pts), stream.frames
+        missing = _cut_off(container, stream, found)
     size, version = _identity(source.uri, packets)
-    found = len(packets.pts)
+    promised = found + missing if missing else promised
     return VideoInfo(
         video_id=source.video_id,
         uri=source.uri,
@@ -177,8 +178,22 @@ def probe_source(source: Source, limits: Limits) -> VideoInfo:
         error=f"cut off: {found} of {promised} frames are in the file"
         if found < promised
         else None,
+        missing_frames=missing,
+        status="partial" if missing else "ok",
         **clock,
     )
+
+
+def _cut_off(container: InputContainer, stream: VideoStream, found: int) -> int:
+    """How many frames the sample table of an MP4 places behind the end of the file.
+
+    No other promise is clear: frames that an edit list leaves out are counted in headers, and
+    headers of other formats were often written before the file was.
+    """
+    if not container.format.name.startswith("mov") or found >= len(stream.index_entries):
+        return 0
+    beyond = sum(entry.pos + entry.size > container.size for entry in stream.index_entries)
+    return min(beyond, len(stream.index_entries) - found) if container.size > 0 else 0
 
 
 def probe_budget_seconds(size: int, limits: Limits) -> float:

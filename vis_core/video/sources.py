@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from vis_core import addresses
+from vis_core.addresses import filesystem, is_remote, scrubbed
 from vis_core.errors import SourceError, UsageError
 from vis_core.types import VideoInfo
 from vis_core.video.ids import Candidate, assign_ids
@@ -32,10 +34,12 @@ from vis_core.video.listing import (
     from_glob,
     from_remote_folder,
     from_remote_glob,
+    is_remote_glob,
     nearest_folder,
+    unlisted,
 )
 from vis_core.video.lists import LIST_EXTENSIONS, ListEntry, read_list
-from vis_core.video.uris import facts_of_info, filesystem, is_remote, local_path, local_uri, shown
+from vis_core.video.uris import facts_of_info, local_path, local_uri, remote_uri, shown
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,7 @@ class Source:
     kind: SourceKind
     bytes: int
     mtime_ns: int  # as listed; a hint that saves probing again
+    problem: str = ""  # why it cannot be used, where that is known before it is opened
 
 
 def expand_inputs(inputs: Sequence[str], known: Mapping[str, str]) -> list[Source]:
@@ -67,8 +72,10 @@ def expand_inputs(inputs: Sequence[str], known: Mapping[str, str]) -> list[Sourc
     for text in inputs:
         before = len(candidates)
         for video in _expand(text, skipped):
+            if video.kind == "link" and not any(uri.startswith(f"{video.uri}/") for uri in known):
+                continue  # nothing was ever found behind it
             found[video.uri] = video
-            is_folder = video.kind == "images"
+            is_folder = video.kind != "video"
             candidates.append(Candidate(video.uri, video.path, is_folder, video.chosen))
         if len(candidates) == before:
             raise _no_video(text, skipped)
@@ -81,6 +88,7 @@ def expand_inputs(inputs: Sequence[str], known: Mapping[str, str]) -> list[Sourc
             kind=video.kind,
             bytes=video.facts.bytes,
             mtime_ns=video.facts.mtime_ns,
+            problem=video.problem,
         )
         for video in found.values()
     ]
@@ -109,8 +117,6 @@ def _summary(skipped: Skipped) -> str:
 
 def _expand(text: str, skipped: Skipped) -> Iterator[Found]:
     """One input. An existing file wins over reading its name as a glob."""
-    if "::" in text and is_remote(text):
-        raise UsageError(f"{text}: chained addresses are not supported; name the store directly")
     if is_remote(text):
         yield from _expand_remote(text, skipped)
         return
@@ -174,16 +180,29 @@ def _from_local_list(entries: list[ListEntry], skipped: Skipped) -> Iterator[Fou
             yield found_file(path, root, entry.video_id)
             continue
         videos = list(from_folder(path, root, skipped))
-        if entry.video_id is not None and len(videos) != 1:
-            raise UsageError(
+        if len(videos) == 1:
+            yield videos[0]._replace(chosen=entry.video_id)
+        elif not videos:
+            problem = f"{shown(path)}: no video found in this folder"
+            yield _unusable(local_uri(path), path, root, problem, entry)
+        elif entry.video_id is not None:
+            problem = (
                 f"{shown(path)}: the list gives this folder the id {entry.video_id!r}, "
                 f"but it holds {len(videos)} videos; list them one by one"
             )
-        yield from (video._replace(chosen=entry.video_id) for video in videos)
+            yield _unusable(local_uri(path), path, root, problem, entry)
+        else:
+            yield from videos
+
+
+def _unusable(uri: str, path: str, root: str, problem: str, entry: ListEntry) -> Found:
+    below = b"" if path == root else os.fsencode(os.path.relpath(path, root))
+    return unlisted(uri, below, "")._replace(kind="images", problem=problem, chosen=entry.video_id)
 
 
 def _from_remote_list(entries: list[ListEntry]) -> Iterator[Found]:
     uris = [_canonical(entry.address) for entry in entries]
+    _refuse_other_credentials(uris, entries)
     root = _common_parent(uris)
     with ThreadPoolExecutor(_FACT_THREADS) as pool:
         all_facts = pool.map(facts_or_unknown, uris)
@@ -193,9 +212,22 @@ def _from_remote_list(entries: list[ListEntry]) -> Iterator[Found]:
 
 
 def _canonical(uri: str) -> str:
-    """The address as the store itself writes it, so that one object has one."""
-    system, inner = filesystem(uri)
-    return str(system.unstrip_protocol(inner))
+    """The address as the store itself writes it; as it stands where none may open it."""
+    try:
+        return remote_uri(*filesystem(uri))
+    except (SourceError, OSError):
+        return addresses.keep(uri)  # the probe says what is wrong with it
+
+
+def _refuse_other_credentials(uris: Sequence[str], entries: Sequence[ListEntry]) -> None:
+    """Without what is secret in them, two addresses must not become one video."""
+    seen: dict[str, str] = {}
+    for uri, entry in zip(uris, entries, strict=True):
+        if seen.setdefault(uri, entry.address) != entry.address:
+            raise UsageError(
+                f"{uri} is listed twice with different credentials, which are not stored, so the"
+                " two cannot be told apart; list it once"
+            )
 
 
 def _expand_remote(text: str, skipped: Skipped) -> Iterator[Found]:
@@ -204,24 +236,25 @@ def _expand_remote(text: str, skipped: Skipped) -> Iterator[Found]:
         return
     try:
         system, inner = filesystem(text)
-        if MAGIC.search(inner):
+        if is_remote_glob(text):
             yield from from_remote_glob(text, skipped)
         elif system.info(inner)["type"] == "directory":
             yield from from_remote_folder(text, text, skipped, by_name=True)
         else:
-            path = inner.rstrip("/").rsplit("/", 1)[-1].encode("utf-8", "surrogateescape")
+            name = remote_uri(system, inner).rstrip("/").rsplit("/", 1)[-1]
+            path = name.encode("utf-8", "surrogateescape")
             facts = facts_of_info(system.info(inner))
-            yield Found(system.unstrip_protocol(inner), path, "video", facts)
+            yield Found(remote_uri(system, inner), path, "video", facts)
     except UsageError:
         raise
     except SourceError as error:
         raise UsageError(str(error)) from error
     except FileNotFoundError as error:
-        raise UsageError(f"{text}: no such object or folder in this store") from error
+        raise UsageError(f"{shown(text)}: no such object or folder in this store") from error
     except Exception as error:  # every store has its own errors
-        what = f"{type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {scrubbed(str(error))}"
         raise UsageError(
-            f"{text}: the store cannot be read; check address and credentials ({what})"
+            f"{shown(text)}: the store cannot be read; check address and credentials ({what})"
         ) from error
 
 
@@ -248,5 +281,5 @@ def failed_video(source: Source, reason: str) -> VideoInfo:
         duration_seconds=0.0,
         codec="",
         status="failed",
-        error=reason,
+        error=scrubbed(reason),
     )

@@ -14,9 +14,34 @@ from vis_core.types import VideoInfo
 from vis_core.video import images
 from vis_core.video.gops import DecodedFrame
 from vis_core.video.limits import Limits
-from vis_core.video.uris import is_transient
+from vis_core.video.uris import is_transient, shown
 
 _RETRY_SECONDS = (0.1, 0.5, 2.0)
+
+
+# The folder that was read last, by address and version: looking at every picture once is enough
+# for all requests of a video, since each is compared with that look when it is read.
+_LAST: dict[tuple[str, str], images.Pictures] = {}
+
+
+def _pictures_of(video: VideoInfo) -> images.Pictures:
+    """The pictures the index saw; a SourceChangedError where they are others now."""
+    key = (video.uri, video.version)
+    if key not in _LAST:
+        pictures = images.look_at(video.uri)
+        if len(pictures.uris) != video.num_frames:
+            raise SourceChangedError(
+                f"{shown(video.uri)}: the folder has {len(pictures.uris)} frames, the index saw "
+                f"{video.num_frames}; run the command again"
+            )
+        if pictures.version != video.version:
+            raise SourceChangedError(
+                f"{shown(video.uri)}: the pictures are not those that the index saw; run the "
+                "command again"
+            )
+        _LAST.clear()
+        _LAST[key] = pictures
+    return _LAST[key]
 
 
 class StillFrames:
@@ -31,12 +56,7 @@ class StillFrames:
         self.reasons: dict[int, str] = {}
         self._limits = limits
         self._tick = tick
-        self._uris = images.list_frames(video.uri)
-        if len(self._uris) != video.num_frames:
-            raise SourceChangedError(
-                f"{video.uri}: the folder has {len(self._uris)} frames, the index saw "
-                f"{video.num_frames}; run the index again"
-            )
+        self._pictures = _pictures_of(video)
 
     def close(self) -> None:
         pass
@@ -53,7 +73,10 @@ class StillFrames:
         for pause in (*_RETRY_SECONDS, None):
             try:
                 failpoint("decode_frame", self.video.video_id)
-                return self._sized(index, images.read_frame(self._uris[index], self._limits))
+                return self._sized(index, self._pictures.read(index, self._limits))
+            except SourceChangedError:
+                _LAST.clear()  # it may be put back
+                raise
             except (SourceError, OSError) as error:
                 if is_transient(error) or is_transient(error.__cause__):
                     if pause is None:

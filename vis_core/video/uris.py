@@ -8,15 +8,14 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import stat
 import urllib.parse
 from pathlib import Path
 from typing import Any, AnyStr, BinaryIO, NamedTuple, cast
 
-from vis_core.errors import SourceError
+from vis_core.addresses import filesystem, is_remote, keep, public, scrubbed
+from vis_core.errors import ReelmaskError, SourceError
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|:)")
 _BLOCK_BYTES = 4 << 20  # smaller: one request per few frames; larger: a moov at the end costs more
 _MAX_BLOCKS = 16
 _TRANSIENT = frozenset(
@@ -48,11 +47,6 @@ def is_transient(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _TRANSIENT
 
 
-def is_remote(address: str) -> bool:
-    """An address only fsspec can open (`s3://…`, `http://…`, `memory://…`)."""
-    return bool(_SCHEME.match(address)) and not address.startswith("file:")
-
-
 def local_uri(path: str) -> str:
     """The `file://` address of a path, percent-encoded byte by byte (any file name works)."""
     full = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, a name must not
@@ -68,8 +62,8 @@ def local_path(uri: str) -> str | None:
         return None
     if not uri.startswith("file:"):
         return uri
-    path = urllib.parse.unquote_to_bytes(uri.removeprefix("file:").removeprefix("//"))
-    return os.fsdecode(path)
+    text = uri.removeprefix("file:").removeprefix("//")
+    return os.fsdecode(urllib.parse.unquote_to_bytes(os.fsencode(text)))
 
 
 def split_extension(name: AnyStr) -> tuple[AnyStr, AnyStr]:
@@ -80,17 +74,12 @@ def split_extension(name: AnyStr) -> tuple[AnyStr, AnyStr]:
 def shown(uri: str) -> str:
     """The address as a person knows it, safe to print."""
     path = local_path(uri)
-    return uri if path is None else os.fsencode(path).decode(errors="backslashreplace")
+    return public(uri) if path is None else os.fsencode(path).decode(errors="backslashreplace")
 
 
-def filesystem(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a remote address, and the path in it."""
-    import fsspec
-
-    try:
-        return cast("tuple[Any, str]", fsspec.core.url_to_fs(uri))
-    except (ImportError, ValueError) as error:
-        raise SourceError(f"{uri}: no reader for this kind of address: {error}") from error
+def remote_uri(system: Any, inner: str) -> str:
+    """The address as the store itself writes it, so that one object has one."""
+    return keep(str(system.unstrip_protocol(inner)))
 
 
 def facts_of_info(info: dict[str, Any]) -> FileFacts:
@@ -129,7 +118,7 @@ def regular_file(path: str) -> os.stat_result:
     """Stat of a readable regular file; a SourceError for anything a reader could hang on."""
     try:
         status = Path(path).stat()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         broken = Path(path).is_symlink()
         what = "is a link to a file that does not exist" if broken else "does not exist (any more)"
         raise SourceError(f"{shown(path)}: the file {what}") from error
@@ -144,23 +133,54 @@ def regular_file(path: str) -> os.stat_result:
 
 
 def open_file(uri: str) -> BinaryIO:
-    """The file behind an address, for random reads."""
+    """The file behind an address, for random reads; waits for no pipe, reads no device."""
     path = local_path(uri)
     if path is not None:
         regular_file(path)
-        return Path(path).open("rb")
+        return open_regular(path)
     system, inner = filesystem(uri)
     options = {"cache_type": "blockcache", "cache_options": {"maxblocks": _MAX_BLOCKS}}
     try:
         file = system.open(inner, "rb", block_size=_BLOCK_BYTES, **options)
     except FileNotFoundError as error:
-        raise SourceError(f"{uri}: the object does not exist (any more)") from error
+        raise SourceError(
+            f"{shown(uri)}: the object does not exist (any more), or may not be read without"
+            " credentials"
+        ) from error
+    except (OSError, ReelmaskError):
+        raise
+    except Exception as error:  # every store has its own errors
+        what = f"{type(error).__name__}: {scrubbed(str(error))}"
+        raise SourceError(f"{shown(uri)}: cannot be opened: {what}") from error
     if not file.seekable() or getattr(file, "size", 0) is None:
         raise SourceError(
-            f"{uri}: the server does not answer range requests, so the file cannot be read in "
-            "parts; copy it to local disk or an object store first"
+            f"{shown(uri)}: the server does not answer range requests, so the file cannot be read"
+            " in parts; copy it to local disk or an object store first"
         )
     return cast(BinaryIO, file)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A local file; an OSError at once for a pipe, which would wait, or a device without end."""
+    _check_regular(os.stat(path))  # noqa: PTH116 - opening alone does things to devices
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
+    try:
+        _check_regular(os.fstat(file.fileno()))  # somebody may have put a pipe in its place
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "expected a regular file, got a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "expected a regular file, got a device or pipe")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # no effect on regular files
 
 
 def read_ends(file: BinaryIO, count: int) -> tuple[int, bytes, bytes]:

@@ -1,4 +1,7 @@
-"""What parent and decoder child say to each other: JSON with raw arrays behind it, no pickle."""
+"""What parent and decoder child say to each other: JSON with raw arrays behind it, no pickle.
+
+Addresses travel with their credentials, which either side keeps to itself.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vis_core.addresses import keep, whole
 from vis_core.types import VideoInfo
 from vis_core.video.limits import Limits
 from vis_core.video.sampling import Sampling
@@ -98,11 +102,13 @@ def unpack(read: Callable[[int], bytes]) -> Message | None:
 
 
 def video_to_message(video: VideoInfo) -> Message:
-    return {field.name: getattr(video, field.name) for field in dataclasses.fields(video)}
+    values = {field.name: getattr(video, field.name) for field in dataclasses.fields(video)}
+    return {**values, "uri": whole(video.uri)}
 
 
 def video_from_message(message: Message) -> VideoInfo:
-    return VideoInfo(**{**message, "time_base": tuple(message["time_base"])})
+    time_base = tuple(message["time_base"])
+    return VideoInfo(**{**message, "uri": keep(message["uri"]), "time_base": time_base})
 
 
 def request_to_message(request: ReadRequest) -> Message:
@@ -124,11 +130,11 @@ def request_from_message(message: Message) -> ReadRequest:
 
 
 def source_to_message(source: Source) -> Message:
-    return dataclasses.asdict(source)
+    return {**dataclasses.asdict(source), "uri": whole(source.uri)}
 
 
 def source_from_message(message: Message) -> Source:
-    return Source(**message)
+    return Source(**{**message, "uri": keep(message["uri"])})
 
 
 def limits_from_message(message: Message) -> Limits:

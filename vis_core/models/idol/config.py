@@ -13,6 +13,7 @@ RESNET = "resnet"
 BACKBONES = (RESNET, *swin.SIZES, *convnext.SIZES)
 
 _BLOCKS = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_MOST, _MOST_LAYERS = 65_536, 100  # files of weights come from anybody
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +21,10 @@ class IdolShape:
     """All but the number of categories, which comes from the data."""
 
     num_queries: int = setting(
-        300, low=1, says="The most instances of a frame. Too few lose objects in crowds."
+        300,
+        low=1,
+        high=_MOST,
+        says="The most instances of a frame. Too few lose objects in crowds.",
     )
     backbone: str = setting(
         RESNET,
@@ -29,11 +33,15 @@ class IdolShape:
         " or ConvNeXt (`convnext_large`, …).",
     )
     depth: int = setting(50, choices=tuple(_BLOCKS), says="Depth of the residual network.")
-    stem_width: int = setting(64, low=1, says="Channels of the residual network's stem.")
-    stage_width: int = setting(
-        256, low=1, says="Channels at stride 4; they double with each stride."
+    stem_width: int = setting(
+        64, low=1, high=_MOST, says="Channels of the residual network's stem."
     )
-    inner_width: int = setting(64, low=1, says="Channels inside the blocks at stride 4.")
+    stage_width: int = setting(
+        256, low=1, high=_MOST, says="Channels at stride 4; they double with each stride."
+    )
+    inner_width: int = setting(
+        64, low=1, high=_MOST, says="Channels inside the blocks at stride 4."
+    )
     norm: Norm = setting(
         "frozen",
         says="`frozen` needs weights by others. From scratch, `batch` fits sooner than `group`,"
@@ -42,20 +50,25 @@ class IdolShape:
     width: int = setting(
         256,
         low=32,
+        high=_MOST,
         says="Channels of tokens and queries; the embedding has as many numbers.",
     )
-    heads: int = setting(8, low=1, says="Attention heads.")
+    heads: int = setting(8, low=1, high=_MOST, says="Attention heads.")
     encoder_layers: int = setting(
         6,
         low=0,
+        high=_MOST_LAYERS,
         says="Layers of the encoder; 0 saves the most where pictures are large and time is short.",
     )
-    decoder_layers: int = setting(6, low=1, says="Layers of the decoder.")
-    ffn_width: int = setting(1024, low=1, says="Channels inside the feed-forward layers.")
-    points: int = setting(4, low=1, says="Points sampled per head and level.")
+    decoder_layers: int = setting(6, low=1, high=_MOST_LAYERS, says="Layers of the decoder.")
+    ffn_width: int = setting(
+        1024, low=1, high=_MOST, says="Channels inside the feed-forward layers."
+    )
+    points: int = setting(4, low=1, high=_MOST, says="Points sampled per head and level.")
     mask_channels: int | None = setting(
         None,
         low=1,
+        high=_MOST,
         says="Channels of the features that masks are read from. Too few cannot tell neighbours"
         " apart; none: one per 32 of `width`, as released.",
     )

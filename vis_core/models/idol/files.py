@@ -13,7 +13,7 @@ from vis_core.errors import UsageError
 from vis_core.models import swin
 from vis_core.models.idol.network import Idol, convert
 from vis_core.models.idol.settings import IdolSettings
-from vis_core.models.weights import Weights
+from vis_core.models.weights import Weights, buildable
 from vis_core.types import Category
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ def from_weights(weights: Weights, path: str) -> tuple[Idol, IdolSettings]:
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in weights.tensors.items()
     }
-    network = Idol(settings.config(_num_classes(tensors, path)))
+    config = settings.config(_num_classes(tensors, path))
+    network = buildable(lambda: Idol(config), tensors, path)
     try:
         report = convert(network, tensors)
     except UsageError as error:
@@ -67,8 +68,8 @@ def settings_of(weights: Weights, path: str) -> IdolSettings:
 
 
 def _num_classes(tensors: Mapping[str, Tensor], path: str) -> int:
-    if _CLASSES not in tensors:
-        raise UsageError(f"{path!r} holds no weights of IDOL: there is no {_CLASSES}")
+    if _CLASSES not in tensors or tensors[_CLASSES].dim() != 2 or not len(tensors[_CLASSES]):
+        raise UsageError(f"{path!r} holds no weights of IDOL: there is no {_CLASSES} of classes")
     return len(tensors[_CLASSES])
 
 

@@ -172,9 +172,16 @@ def convert(network: Idol, tensors: Mapping[str, Tensor], reset: Sequence[str] =
     """Weights into the network, every tensor accounted for; released ones need no renaming."""
     for name, tensor in tensors.items():
         twin = tensors.get(name.replace(_REFINING, _BOXES))
-        if _REFINING in name and twin is not None and not torch.equal(tensor, twin):
+        if _REFINING in name and twin is not None and not _equal(tensor, twin):
             raise UsageError(f"{name}: the same box head has other weights under its two names")
     return load_into(network, tensors, reset)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """NaN counts as itself: that weights are not finite is said elsewhere."""
+    return one.shape == other.shape and bool(
+        one.isclose(other, rtol=0.0, atol=0.0, equal_nan=True).all()
+    )
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

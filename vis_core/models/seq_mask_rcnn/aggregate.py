@@ -1,4 +1,6 @@
-"""Who owns a pixel: soft aggregation over the objects of one key frame (section 3.5).
+"""Who owns a pixel: soft aggregation over the objects of one key frame.
+
+In the release alone: docs/methods/propose_reduce.md.
 
 Shapes: O objects, H x W pixels.
 """

@@ -1,4 +1,4 @@
-"""The boxes that the RPN starts from (section 2.3).
+"""The boxes that the RPN starts from (docs/methods/propose_reduce.md).
 
 Shapes: A anchors per place, N places, 4 corners.
 """

@@ -1,4 +1,4 @@
-"""The residual network (section 2.1), of torchvision's blocks at any width.
+"""The residual network, of torchvision's blocks at any width.
 
 Shapes: B images, C channels, H x W pixels.
 """

@@ -1,4 +1,4 @@
-"""From regions to the objects of a key frame (section 2.6).
+"""From regions to the objects of a key frame (docs/methods/propose_reduce.md).
 
 Shapes: N boxes or masks, K classes with the background first, H x W pixels of a canvas.
 """

@@ -14,7 +14,7 @@ from vis_core.config import build
 from vis_core.errors import UsageError
 from vis_core.models.seq_mask_rcnn.config import RELEASED, SeqMaskRcnnConfig
 from vis_core.models.seq_mask_rcnn.network import SeqMaskRcnn
-from vis_core.models.weights import Loaded, Weights, load_into
+from vis_core.models.weights import Loaded, Weights, buildable, load_into
 
 # A copy of the mask head that was never run.
 DEAD = ("prop_head.convs.", "prop_head.upsample.", "prop_head.conv_logits.")
@@ -53,10 +53,11 @@ def from_weights(weights: Weights, path: str, released: str | None) -> tuple[Seq
                 f"{path!r} does not say which network its weights are for; name it with"
                 f" network={'|'.join(RELEASED)}, or give a file that `reelmask train` wrote"
             )
-        network = SeqMaskRcnn(RELEASED[released], number_of_classes(weights.tensors, path))
+        config, classes = RELEASED[released], number_of_classes(weights.tensors, path)
     else:
         config = _config_of(weights.about.settings, path)
-        network = SeqMaskRcnn(config, len(weights.about.categories) + 1)
+        classes = len(weights.about.categories) + 1
+    network = buildable(lambda: SeqMaskRcnn(config, classes), weights.tensors, path)
     try:
         return network, load_release(network, weights.tensors)
     except UsageError as error:

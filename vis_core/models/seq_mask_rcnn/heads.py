@@ -1,4 +1,4 @@
-"""What a region holds: its class and box, and its mask (section 2.5).
+"""What a region holds: its class and box, and its mask.
 
 Shapes: N regions, C channels, S x S bins, K classes with the background first.
 """

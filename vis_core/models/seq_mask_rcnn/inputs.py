@@ -1,4 +1,4 @@
-"""Pictures as the network wants them (section 1).
+"""Pictures as the network wants them (docs/methods/propose_reduce.md).
 
 Shapes: H x W pixels.
 """

@@ -1,4 +1,7 @@
-"""Which frames objects are proposed in, and which frames are remembered (sections 4.1 and 4.2)."""
+"""Which frames objects are proposed in, and which are remembered.
+
+Propose-Reduce, sections 3.1.1 and 3.1.2; docs/methods/propose_reduce.md on the release.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ KeyFrameRule = Literal["paper", "release"]
 
 
 def key_frames(num_frames: int, number: int, rule: KeyFrameRule) -> list[int]:
-    """`number` frames, evenly spaced.
+    """Picks `number` frames, evenly spaced.
 
     `paper` (eq. 1) starts with the first and never has the last; what would lie beyond the video
     is left out. `release` has both, repeats frames of videos shorter than `number`, and rounds as

@@ -1,4 +1,6 @@
-"""The losses (section 8.2), each as a sum: who calls knows over how many.
+"""The losses, each as a sum; the caller knows how many it is over.
+
+Propose-Reduce, section 3.1.3, and Mask R-CNN's.
 
 Shapes: N regions, K classes with the background first, S x S bins, O objects, H x W pixels.
 """

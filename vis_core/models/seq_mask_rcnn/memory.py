@@ -1,4 +1,6 @@
-"""What a direction remembers of its objects, and how a frame reads it (section 3.3).
+"""What a direction remembers of its objects, and how a frame reads it.
+
+Propose-Reduce, sections 3.1.2 and 3.1.3.
 
 Shapes: O objects, M remembered places (frames x grid), K key and V value channels, H x W the grid
 at stride 16.

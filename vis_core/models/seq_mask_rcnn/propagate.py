@@ -1,4 +1,6 @@
-"""Objects of key frames, followed through a video in both directions (section 4.2).
+"""Objects of key frames, followed through a video in both directions.
+
+Propose-Reduce, section 3.1.2 and algorithm 1.
 
 Every key frame has its own memory, and each direction starts anew from it. But all of them look at
 the same frames: one sweep forward and one backward serve all key frames, so that a frame's features

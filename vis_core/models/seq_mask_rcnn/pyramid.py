@@ -1,4 +1,4 @@
-"""The feature pyramid (section 2.2).
+"""The feature pyramid.
 
 Shapes: B images, C channels, H x W pixels.
 """

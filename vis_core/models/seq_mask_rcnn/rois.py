@@ -1,4 +1,4 @@
-"""Features of regions (section 2.4).
+"""Features of regions (docs/methods/propose_reduce.md).
 
 Legacy regions take their samples half a pixel of the level later than torchvision's aligned ones,
 and end one pixel of the image later; moving the boxes gives the same samples.

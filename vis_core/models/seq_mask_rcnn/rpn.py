@@ -1,4 +1,4 @@
-"""The region proposal network (section 2.3).
+"""The region proposal network (docs/methods/propose_reduce.md).
 
 Shapes: B images, A anchors per place, N boxes, H x W places.
 """

@@ -1,4 +1,6 @@
-"""How sure a frame is of an object's class (section 5); `reduce` takes their means.
+"""How sure a frame is of an object's class; the linker takes means over frames.
+
+Propose-Reduce, section 3.2 (eq. 2).
 
 Shapes: O objects, K classes with the background first, H x W pixels of the padded image.
 """

@@ -1,4 +1,6 @@
-"""The Seq-Prop head (section 3): remember masks of frames, find the same objects in another.
+"""The Seq-Prop head: remembers masks of frames, finds the same objects in another.
+
+Propose-Reduce, section 3.1.3; the decoder has C3 beside C2, as released.
 
 What depends on the frame alone (`Query`) is apart from what depends on the objects, so that it is
 computed once for all of them.

@@ -1,4 +1,4 @@
-"""What training wants of anchors, proposals and masks (section 8.2).
+"""What anchors, proposals and masks are trained to be (docs/methods/propose_reduce.md).
 
 Shapes: A anchors or proposals, G true objects, N chosen regions, H x W pixels, S x S bins.
 """

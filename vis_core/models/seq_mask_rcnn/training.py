@@ -1,5 +1,5 @@
-"""One training step's losses (section 8.2): detection in one frame of a clip, and what is found
-there of the objects of another.
+"""One training step's losses: detection in one frame of a clip, and finding there the objects of
+another (Propose-Reduce, section 3.1.3).
 
 Shapes: B clips, A anchors of a picture, N regions, G or O true objects, H x W pixels.
 """

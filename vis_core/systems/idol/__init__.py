@@ -41,4 +41,6 @@ IDOL = System(
     make_predictor=make_predictor,
     make_linker=IdolLinker,
     categories=categories,
+    reads=lambda config: [("embedding",), ("class_scores",)],
+    writes={"embedding": "", "class_scores": ""},
 )

@@ -55,7 +55,7 @@ class IdolLinker:
         self._row += 1
 
     def _track(self, prediction: FramePrediction) -> None:
-        """R1 to R8 for one frame, but for forgetting."""
+        """Finds each instance of a frame its track, begins new ones, and remembers them."""
         config, bank = self._config, self._bank
         found = self._candidates(prediction)
         chosen = np.full(len(found.scores), idol.UNMATCHED)
@@ -79,7 +79,7 @@ class IdolLinker:
         )
 
     def _candidates(self, prediction: FramePrediction) -> _Candidates:
-        """The instances above the score threshold that survive R1."""
+        """Picks the instances above the score threshold that mask NMS keeps."""
         assert prediction.embeddings is not None and prediction.class_scores is not None
         instance = idol.select(prediction.scores, self._config.min_score)
         masks = [prediction.masks[i] for i in instance.tolist()]

@@ -64,3 +64,8 @@ class InstanceFlowLinkConfig(LinkConfig):
         check(self)
         if not self.references and not self.first:
             raise ValueError("references=0 with first=false leaves nothing to match with")
+
+    def columns(self) -> list[tuple[str, ...]]:
+        """What this way of linking reads of every instance."""
+        leads = {"residual": [("ref_flow",)], "inter_avg": [("ref_flow",), ("mean_offset",)]}
+        return [("class_scores",), ("center",), *leads.get(self.flow_mode, [("ref_affinity",)])]

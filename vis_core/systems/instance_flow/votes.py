@@ -1,4 +1,6 @@
-"""Category and score of a track from all of its frames (IFA, section 3.5 and Eq. 6).
+"""Category and score of a track from all of its frames.
+
+Instance Flow Assembly, sections III-C3 and III-C4 (eq. 6).
 
 K categories. A category's vote is the sum of an instance's soft class scores over all frames, not
 a majority of its best categories per frame.

@@ -65,7 +65,7 @@ class Records:
             self._num_frames = np.pad(self._num_frames, (0, new))
 
     def finish(self) -> list[TrackPlan]:
-        """Section 1.2, steps 4 and 5: the tracks of the best pairs, the best first."""
+        """Plans the tracks of the best pairs of track and category, the best first."""
         if not len(self):
             return []
         scores = minvis.class_scores(self._log_sums / self._num_frames[:, None])

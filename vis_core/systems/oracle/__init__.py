@@ -23,4 +23,13 @@ ORACLE = System(
     make_predictor=OraclePredictor,
     make_linker=OracleLinker,
     categories=categories,
+    reads=lambda config: [("proposal",)],
+    writes={
+        "class_scores": "",
+        "proposal": "proposals=true",
+        "embedding": "embedding_dim=16",
+        "center": "centers=true",
+        "mean_offset": "centers=true",
+        "ref_flow": "centers=true and ref_flow=3",
+    },
 )

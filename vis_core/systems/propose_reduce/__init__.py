@@ -41,4 +41,6 @@ PROPOSE_REDUCE = System(
     make_predictor=make_predictor,
     make_linker=ProposeReduceLinker,
     categories=categories,
+    reads=lambda config: [("proposal",), ("class_scores",)],
+    writes={"proposal": "", "class_scores": ""},
 )
