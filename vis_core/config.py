@@ -25,6 +25,7 @@ from vis_core.shipped import file_of
 
 T = TypeVar("T")
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _REQUIRED: Any = dataclasses.MISSING
 
 
@@ -122,6 +123,18 @@ def choices(kind: type, field: dataclasses.Field[Any]) -> tuple[Any, ...]:
     literals = [option for option in options if typing.get_origin(option) is typing.Literal]
     listed = tuple(value for literal in literals for value in typing.get_args(literal))
     return listed or tuple(field.metadata.get("choices", ()))
+
+
+def allowed(kind: type, field: dataclasses.Field[Any]) -> str:
+    """What a field takes, in words: its choices, its bounds, or the kind of value."""
+    if listed := choices(kind, field):
+        return ", ".join(map(str, listed))
+    hint = _hints(kind)[field.name]
+    options = [each for each in typing.get_args(hint) if each is not type(None)]
+    hint = options[0] if _is_union(hint) else hint
+    if field.metadata.get("file"):
+        return "a file or folder"
+    return bounds(field) or _KINDS.get(hint, "a list")
 
 
 @functools.cache

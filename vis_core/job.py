@@ -292,7 +292,7 @@ def _deal_out(
     if fused:
         kinds.append(FusionConfig)
     run, *shares = config.split_settings(
-        settings, [JobSettings, *kinds], see=_settings_command([m.system.name for m in members])
+        settings, [JobSettings, *kinds], see=settings_command(members[0].system.name)
     )
     specs = [
         dataclasses.replace(spec, settings={**shares[2 * i], **shares[2 * i + 1], **spec.settings})
@@ -301,9 +301,9 @@ def _deal_out(
     return run, shares[-1] if fused else {}, specs
 
 
-def _settings_command(systems: Sequence[str]) -> str:
-    """The command that lists the settings; of the first system where there are several."""
-    return f"reelmask settings {systems[0]}"
+def settings_command(system: str) -> str:
+    """The command that lists the settings."""
+    return f"reelmask settings {system}"
 
 
 def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
@@ -311,7 +311,7 @@ def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
     predict, linking = config.split_settings(
         spec.settings,
         [system.predict_config, system.link_config],
-        see=_settings_command([system.name]),
+        see=settings_command(system.name),
     )
     if fused:
         linking.setdefault("for_fusion", True)  # more candidates; the fusion makes the cuts

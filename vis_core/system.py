@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from vis_core.config import setting
+from vis_core.config import check, setting
 from vis_core.types import Category, FrameBatch, FramePrediction, Hole, TrackPlan, VideoInfo
 from vis_core.windows import ShardWindow, WindowSpec
 
@@ -35,7 +35,10 @@ class Linker(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PredictConfig:
-    """Settings of every predictor; a system's own config adds to them."""
+    """Settings of every predictor; a system's own config adds to them.
+
+    One with rules between settings has a `__post_init__` of its own, which checks the bounds first.
+    """
 
     batch_size: int = setting(
         8,
@@ -44,6 +47,9 @@ class PredictConfig:
         execution_only=True,
         says="Frames handed over at once. Too high costs memory.",
     )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +77,7 @@ class NetworkConfig(PredictConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class LinkConfig:
-    """Settings of every linker; a system's own config adds to them."""
+    """Settings of every linker; a system's own config adds to them, as with predictors."""
 
     break_at_cuts: bool = setting(
         False, says="A track ends with its shot. Off follows the release, across cuts."
@@ -79,8 +85,11 @@ class LinkConfig:
     for_fusion: bool = setting(
         False,
         says="Tracks are to be fused with those of other members: more result lines, from lower"
-        " scores. Set by itself where a job has several members.",
+        " scores. On by itself where a job has several members.",
     )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +109,7 @@ class System:
     make_predictor: Callable[[Any], Predictor]
     make_linker: Callable[[Any], Linker]
     categories: Callable[[Any], list[Category]]
+    says: str = ""  # one sentence on the method, for a list of systems
     # What the linker needs of every instance: for each thing, the columns one of which gives it.
     reads: Callable[[Any], Sequence[tuple[str, ...]]] = lambda config: ()
     # Columns that its instances have besides the required ones, each with the setting it takes.

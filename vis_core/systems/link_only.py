@@ -21,6 +21,7 @@ def link_only(
     link_config: type[LinkConfig],
     make_linker: Callable[[Any], Linker],
     reads: Callable[[Any], Sequence[tuple[str, ...]]],
+    says: str,
 ) -> System:
     """A system that links predictions and makes none."""
 
@@ -41,4 +42,5 @@ def link_only(
         make_linker=make_linker,
         categories=lambda config: [],
         reads=reads,
+        says=says,
     )

@@ -160,6 +160,3 @@ class FlowMatchLinkConfig(LinkConfig):
         " same order, because tracks are fused with those of other members. On by itself where a"
         " job has several members.",
     )
-
-    def __post_init__(self) -> None:
-        check(self)

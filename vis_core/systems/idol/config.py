@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from vis_core.association.idol import Assoc
-from vis_core.config import check, setting
+from vis_core.config import setting
 from vis_core.system import LinkConfig, NetworkConfig
 
 Preset = Literal["ytvis", "ovis"]
@@ -54,9 +54,6 @@ class IdolPredictConfig(NetworkConfig):
         says="Boxes of one category that overlap more are one instance. Too high keeps doubles, too"
         " low loses neighbours.",
     )
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,9 +143,6 @@ class IdolLinkConfig(LinkConfig):
         says="Give result lines from a score of 0.01 instead of `emit`, because tracks are fused"
         " with those of other members. On by itself where a job has several members.",
     )
-
-    def __post_init__(self) -> None:
-        check(self)
 
     @property
     def max_overlap(self) -> float:

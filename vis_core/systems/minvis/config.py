@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from vis_core.config import check, setting
+from vis_core.config import setting
 from vis_core.system import LinkConfig
 
 _FUSION_SCORE = 0.01
@@ -25,9 +25,6 @@ class MinvisLinkConfig(LinkConfig):
         says="Keep every line from a score of 0.01, instead of the best `topk`, because tracks are"
         " fused with those of other members. On by itself where a job has several members.",
     )
-
-    def __post_init__(self) -> None:
-        check(self)
 
     @property
     def lines(self) -> tuple[int | None, float]:

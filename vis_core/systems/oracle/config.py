@@ -85,9 +85,6 @@ class OracleLinkConfig(LinkConfig):
         False, says="No effect here: every track is a result line anyway, for a fusion as well."
     )
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 def window(config: OraclePredictConfig) -> WindowSpec:
     """References look back, flow looks one frame ahead."""
