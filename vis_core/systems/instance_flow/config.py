@@ -49,7 +49,7 @@ class InstanceFlowLinkConfig(LinkConfig):
     flow_mode: FlowMode = setting(
         "residual",
         says="What leads to the reference frame. `residual` is the paper's; the others are its"
-        " baselines, for which predictions need `mean_offset` (inter_avg) or `ref_affinity`.",
+        " baselines, for which predictions need `mean_offset`, with inter_avg, or `ref_affinity`.",
     )
     score: Literal["product", "semantic", "center"] = setting(
         "product",
