@@ -2,7 +2,7 @@
 # Needed beforehand: python3 (3.11 or newer, with venv), make and git.
 #   make demo    clips labelled by two systems, drawn and shown as tables, in about a minute;
 #                make demo VIDEO=path takes a video of yours instead of the third
-#   make test    every test but the long kills        make chaos   the long kills
+#   make test    every test but the long ones         make chaos   the long ones: kills, fuzzers
 #   make check   format, lint, types, layout          make bench   measurements
 # Another Python: make PYTHON=/path/to/python3.12 test
 
@@ -32,7 +32,7 @@ check: $(VENV)/.ready-all
 	$(PY) -m pytest tests/unit/test_layout.py tests/unit/test_cli_flags.py
 
 chaos: $(VENV)/.ready-all
-	$(PY) -m pytest -m chaos -rP
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m chaos -rP
 
 bench: $(VENV)/.ready-all
 	$(PY) -m tests.bench.run

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.test_mutations import mutate
+from tests.support.fuzzing import SECONDS
 from tests.support.linkable import SIZE, linkable_table, runs
 from tests.support.random_tracks import (
     random_tracks,
@@ -44,7 +45,6 @@ from vis_core.store.patience import StorageError
 from vis_core.video.lists import read_list
 
 QUICK_FILES = 25  # of each reader in `make test`
-CHAOS_SECONDS = 60.0  # of each reader in `make chaos`
 MAX_GROWTH_BYTES = 768 << 20  # over what good files take; Arrow keeps pools of its own
 REPO = Path(__file__).parents[2]
 
@@ -315,7 +315,7 @@ def test_spoiled_files_are_read_or_refused_with_a_reason(name, tmp_path):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(CHAOS_SECONDS + 120)
+@pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.parametrize("name", READERS)
 def test_a_minute_of_spoiled_files(name, tmp_path):
     """In a process of its own, whose memory has a limit: no crash, no hang, no flood."""
@@ -326,7 +326,7 @@ def test_a_minute_of_spoiled_files(name, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=CHAOS_SECONDS + 100,
+        timeout=SECONDS + 100,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-6000:]
@@ -335,7 +335,7 @@ def test_a_minute_of_spoiled_files(name, tmp_path):
 def main(name: str, folder: str, seed: str) -> None:
     limit = 8 << 30
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    fuzz(name, Path(folder), seconds=CHAOS_SECONDS, seed=int(seed))
+    fuzz(name, Path(folder), seconds=SECONDS, seed=int(seed))
 
 
 # --- what a mutation would take long to find ----------------------------------------------------

@@ -11,10 +11,10 @@ import zipfile
 import pytest
 import yaml
 
+from tests.support.fuzzing import SECONDS
 from tests.support.results import REPO
 from vis_core.errors import ReelmaskError
 
-SECONDS = 60
 MOST_MEGABYTES = 600  # beyond what the libraries take by themselves
 
 YAML_SEEDS = [

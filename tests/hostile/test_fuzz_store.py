@@ -14,8 +14,8 @@ import pytest
 
 from jobs import cli
 from tests.support.clips import write_clips
+from tests.support.fuzzing import SECONDS
 
-SECONDS = 60
 REPO = Path(__file__).parents[2]
 TARGETS = ("manifest/*/*.parquet", "frames/*", "tracks/*", "masks/*", "videos/*", "failures/*")
 TARGETS += ("manifest/lease/fence-*", "manifest/in_flight/*")

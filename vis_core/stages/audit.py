@@ -217,9 +217,10 @@ def _keys(store: Store, path: str, columns: list[str]) -> pa.Table | None:
     """These columns of a file, or a table of as many rows without any; None: it is damaged."""
     try:
         with damage.reading(store.folder, path), store.folder.open(path) as file:
-            return pq.ParquetFile(file).read(columns=columns)
+            keys = pq.ParquetFile(file).read(columns=columns)
     except (FileNotFoundError, DamagedFile):
         return None
+    return keys if keys.column_names == columns else None
 
 
 _PART_REMEDY = "delete what is there and run the job again: its frames are predicted anew"
