@@ -11,7 +11,8 @@ from jobs import progress
 from jobs.commands.arguments import add_flags, add_set_flag, assignments_of
 from jobs.terminal import one_line
 from vis_core import config, errors
-from vis_core.job import JobSettings, checked_path, new_run_id, settings_command
+from vis_core.job import checked_path, new_run_id, settings_command
+from vis_core.job_settings import JobSettings
 from vis_core.schema import FileMetadata
 from vis_core.stages import relink
 from vis_core.stages.link_columns import check_columns

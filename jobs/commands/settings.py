@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.commands.arguments import add_flags
 from vis_core import config, errors, shipped
-from vis_core.job import JobSettings
+from vis_core.job_settings import JobSettings
 from vis_core.system import NetworkConfig, System
 from vis_core.systems import SYSTEMS, get_system
 from vis_core.systems.link_only import NoPredictConfig

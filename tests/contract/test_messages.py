@@ -14,7 +14,7 @@ from vis_core.association.fusion import FusionConfig
 from vis_core.config import choices
 from vis_core.eval.evaluate import EvalConfig
 from vis_core.formats.export import ExportConfig
-from vis_core.job import JobSettings
+from vis_core.job_settings import JobSettings
 from vis_core.systems import SYSTEMS
 
 KINDS = [JobSettings, FusionConfig, EvalConfig, ExportConfig]

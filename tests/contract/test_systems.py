@@ -14,7 +14,7 @@ from vis_core import config, schema
 from vis_core.association.fusion import FusionConfig
 from vis_core.errors import UsageError
 from vis_core.fingerprints import linker_fingerprint, member_fingerprint
-from vis_core.job import JobSettings
+from vis_core.job_settings import JobSettings
 from vis_core.system import LinkConfig, NetworkConfig, PredictConfig
 from vis_core.systems import SYSTEMS, get_system
 from vis_core.windows import WindowSpec

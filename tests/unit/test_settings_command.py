@@ -10,7 +10,7 @@ import pytest
 
 from jobs import cli
 from jobs.commands.settings import table
-from vis_core.job import JobSettings
+from vis_core.job_settings import JobSettings
 from vis_core.systems import SYSTEMS
 
 
