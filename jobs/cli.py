@@ -11,12 +11,24 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from jobs import signals, terminal
-from jobs.commands import audit, eval, export, fuse, label, link, plan, render, synth, train
+from jobs.commands import (
+    audit,
+    eval,
+    export,
+    fuse,
+    label,
+    link,
+    plan,
+    render,
+    settings,
+    synth,
+    train,
+)
 from vis_core import errors
 from vis_core.addresses import scrubbed
 from vis_core.errors import ReelmaskError
 
-COMMANDS = (label, plan, link, fuse, eval, export, render, audit, synth, train)
+COMMANDS = (label, plan, link, fuse, eval, export, render, audit, synth, train, settings)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

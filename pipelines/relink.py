@@ -21,7 +21,7 @@ from vis_core import schema
 from vis_core.stages.frames_table import video_of_rows
 from vis_core.stages.relink import Linked, Relink, link_batch
 from vis_core.stages.tracks import MemberRows
-from vis_core.system import System
+from vis_core.system import LinkConfig, System
 from vis_core.types import VideoInfo
 from vis_core.video.sampling import Sampling
 
@@ -112,7 +112,7 @@ class _Group:
         columns = (self._rows[name].to_numpy() for name in ("height", "width", "frame_index"))
         return video_of_rows(video_id, *columns)
 
-    def rows(self, video_id: str, system: System, link_config: Any) -> MemberRows:
+    def rows(self, video_id: str, system: System, link_config: LinkConfig) -> MemberRows:
         cuts = self._rows["frame_index"].filter(self._rows["cut_after"]).to_numpy()
         return MemberRows(
             member=self._rows["member"][0].as_py(),

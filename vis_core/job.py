@@ -17,77 +17,15 @@ from vis_core.addresses import is_remote, public
 from vis_core.association.fusion import FusionConfig
 from vis_core.errors import UsageError
 from vis_core.fingerprints import file_digests, linker_fingerprint, member_fingerprint
+from vis_core.job_settings import JobSettings
 from vis_core.schema import FileMetadata
-from vis_core.store.parts import ROW_GROUP_BYTES
-from vis_core.system import System
+from vis_core.system import LinkConfig, PredictConfig, System
 from vis_core.types import Category
-from vis_core.video.limits import Limits
 from vis_core.video.sampling import Sampling
 
 logger = logging.getLogger(__name__)
 
-# Above, a setting means nothing any more, or overflows a counter; below, nothing can run.
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "shard_frames": (1, 10_000_000),
-    "link_rows": (1, 1_000_000_000),
-    "link_seconds": (0, 86_400),
-    "row_group_bytes": (1, 16 << 30),
-    "flush_receipts": (1, 1_000_000),
-    "flush_seconds": (0.001, 3600),
-    "max_attempts": (1, 1000),
-    "max_deaths_in_a_row": (1, 100_000),
-    "num_actors": (1, 100_000),
-    "replacement_seconds": (0.001, 86_400),
-    "index_workers": (1, 1024),
-    "decode_timeout_seconds": (0.001, 86_400),
-    "decode_threads": (1, 256),
-    "decode_memory_bytes": (256 << 20, 64 << 40),
-    "max_frame_pixels": (1, (1 << 31) - 1),
-    "max_video_frames": (1, (1 << 31) - 1),
-}
 MAX_MEMBERS = 64
-_REASONS = {"decode_memory_bytes": "; the decoder itself needs some before the first frame"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class JobSettings:
-    """Settings of the run itself; none of them changes a row."""
-
-    shard_frames: int = 512  # frames per unit: too low costs files, too high costs lost work
-    link_rows: int = 200_000  # masks per results file: too low makes many small files
-    link_seconds: float = 30.0  # longest time a video waits for others to be linked with
-    row_group_bytes: int = ROW_GROUP_BYTES  # too high costs memory, too low compression
-    flush_receipts: int = 64  # receipts per manifest file
-    flush_seconds: float = 5.0  # longest time a receipt waits; what a dead driver may lose
-    max_attempts: int = 3  # deaths of the decoder on one segment before it is given up
-    max_deaths_in_a_row: int = 10  # of workers, without a unit done between: the run stops
-    num_actors: int | None = None  # processes that predict on Ray; none: as the cluster suggests
-    replacement_seconds: float = 60.0  # how long a lost node may take to come back
-    trace: str = ""  # file to write when each unit and each link ran; empty: none
-    index_workers: int = 2  # files probed at once
-    decode_timeout_seconds: float = 60.0  # no frame for so long: the decoder is killed
-    decode_threads: int = 1  # more is faster on large frames; damaged files may then vary
-    decode_memory_bytes: int = 4 << 30  # address space of the decoder child
-    max_frame_pixels: int = 64_000_000  # larger frames are refused
-    max_video_frames: int = 10_000_000  # longer videos are refused
-
-    def __post_init__(self) -> None:
-        for name, (lowest, highest) in _BOUNDS.items():
-            value = getattr(self, name)
-            if value is not None and not lowest <= value <= highest:
-                raise ValueError(
-                    f"{name}: expected {lowest} to {highest}, got {value}{_REASONS.get(name, '')}"
-                )
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(
-            timeout_seconds=self.decode_timeout_seconds,
-            max_frame_pixels=self.max_frame_pixels,
-            max_memory_bytes=self.decode_memory_bytes,
-            max_frames=self.max_video_frames,
-            decode_threads=self.decode_threads,
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,8 +34,8 @@ class Member:
 
     name: str
     system: System
-    predict_config: Any
-    link_config: Any
+    predict_config: PredictConfig
+    link_config: LinkConfig
     fingerprint: str
     linker_fingerprint: str
     weight: float = 1.0  # of its vote where members are fused
@@ -232,10 +170,14 @@ def _deal_out(
     settings: Mapping[str, Any], members: Sequence[MemberSpec], fused: bool
 ) -> tuple[dict[str, Any], dict[str, Any], list[MemberSpec]]:
     """Splits `--set` values into the run's, the fusion's and the members'."""
-    kinds = [kind for m in members for kind in (m.system.predict_config, m.system.link_config)]
+    kinds: list[type] = []
+    for member in members:
+        kinds += member.system.predict_config, member.system.link_config
     if fused:
         kinds.append(FusionConfig)
-    run, *shares = config.split_settings(settings, [JobSettings, *kinds])
+    run, *shares = config.split_settings(
+        settings, [JobSettings, *kinds], see=settings_command(members[0].system.name)
+    )
     specs = [
         dataclasses.replace(spec, settings={**shares[2 * i], **shares[2 * i + 1], **spec.settings})
         for i, spec in enumerate(members)
@@ -243,16 +185,23 @@ def _deal_out(
     return run, shares[-1] if fused else {}, specs
 
 
+def settings_command(system: str) -> str:
+    """The command that lists the settings."""
+    return f"reelmask settings {system}"
+
+
 def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
     system = spec.system
     predict, linking = config.split_settings(
-        spec.settings, [system.predict_config, system.link_config]
+        spec.settings,
+        [system.predict_config, system.link_config],
+        see=settings_command(system.name),
     )
-    if fused and "for_fusion" in {field.name for field in dataclasses.fields(system.link_config)}:
+    if fused:
         linking.setdefault("for_fusion", True)  # more candidates; the fusion makes the cuts
     _checked_weight(spec.weight)
-    predict_config: Any = config.build(system.predict_config, predict)
-    link_config: Any = config.build(system.link_config, linking)
+    predict_config = config.build(system.predict_config, predict)
+    link_config = config.build(system.link_config, linking)
     return _member(
         spec.name or system.name, system, predict_config, link_config, spec.weight, sampling
     )
@@ -261,8 +210,8 @@ def _resolve(spec: MemberSpec, sampling: Sampling, fused: bool) -> Member:
 def _member(
     name: str,
     system: System,
-    predict_config: Any,
-    link_config: Any,
+    predict_config: PredictConfig,
+    link_config: LinkConfig,
     weight: float,
     sampling: Sampling,
 ) -> Member:
@@ -389,8 +338,8 @@ def _member_from_record(entry: Mapping[str, Any], systems: Mapping[str, System])
     if system_name not in systems:
         raise UsageError(config.unknown_name("system", system_name, sorted(systems)))
     system = systems[system_name]
-    predict_config: Any = config.build(system.predict_config, entry["predict"])
-    link_config: Any = config.build(system.link_config, entry["link"])
+    predict_config = config.build(system.predict_config, entry["predict"])
+    link_config = config.build(system.link_config, entry["link"])
     return Member(
         name=name,
         system=system,

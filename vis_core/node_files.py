@@ -1,4 +1,4 @@
-"""Files that settings name, on the machine that needs them: weights, truth, label maps.
+"""Files and folders that settings name, on the machine that needs them: weights, truth, label maps.
 
 A job is made on one machine and computed on many. Each makes sure, once, that it sees the content
 the fingerprint was made of: a path must hold the same bytes, an address is fetched to local disk.
@@ -21,7 +21,7 @@ from typing import Any
 from vis_core import config
 from vis_core.addresses import is_remote, public
 from vis_core.errors import UsageError
-from vis_core.fingerprints import digest_of_file, reading
+from vis_core.fingerprints import digest_of_file, digest_of_path, files_in, reading
 from vis_core.video.uris import open_file
 
 CACHE_VARIABLE = "REELMASK_CACHE"
@@ -85,23 +85,17 @@ def _suffix(address: str) -> str:
 
 
 def _checked(path: str, digest: str) -> str:
-    """A local path, read once per machine and state of the file."""
-    try:
-        status = Path(path).stat()
-    except OSError as error:
-        raise UsageError(
-            f"{socket.gethostname()} has no {path!r}, which the job names: put it on every node,"
-            " on storage that all share, or give a URL"
-        ) from error
-    state = f"{Path(path).absolute()}:{status.st_size}:{status.st_mtime_ns}:{digest}"
+    """A local path, read once per machine and state of the file or of all files of the folder."""
+    state = f"{Path(path).absolute()}:{_state(path)}:{digest}"
     marker = None
     with contextlib.suppress(NoCache):  # then it is read every time
-        marker = cache_folder() / "seen" / hashlib.sha256(state.encode()).hexdigest()
+        marker = cache_folder() / "seen" / hashlib.sha256(os.fsencode(state)).hexdigest()
     if marker is not None and marker.exists():
         return path
-    if digest_of_file(path) != digest:
+    if digest_of_path(path) != digest:
+        kind = "folder" if Path(path).is_dir() else "file"
         raise UsageError(
-            f"{path!r} on {socket.gethostname()} is not the file the job was made with; put the"
+            f"{path!r} on {socket.gethostname()} is not the {kind} the job was made with; put the"
             " same one on every node"
         )
     with contextlib.suppress(OSError):  # without a cache it is read again next time
@@ -110,6 +104,21 @@ def _checked(path: str, digest: str) -> str:
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
     return path
+
+
+def _state(path: str) -> str:
+    """What changes when somebody writes to the file, or to a file of the folder."""
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise UsageError(
+            f"{socket.gethostname()} has no {path!r}, which the job names: put it on every node,"
+            " on storage that all share, or give a URL"
+        ) from error
+    if not Path(path).is_dir():
+        return f"{status.st_size}:{status.st_mtime_ns}"
+    files = sorted(files_in(path).items())
+    return repr([(name, each.st_size, each.st_mtime_ns) for name, each in files])
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vis_core.errors import UsageError
 
+LICENCE = "Apache-2.0"  # of all that comes with the package, as the cards say
 _SCHEME = "shipped:"
 FOLDER = Path(__file__).parent / "weights"
 
@@ -19,3 +20,8 @@ def file_of(value: str) -> str:
     if name not in names:
         raise UsageError(f"no weights called {name!r} come with reelmask, only {', '.join(names)}")
     return str(FOLDER / f"{name}.safetensors")
+
+
+def card_of(value: str) -> str | None:
+    """The file that tells what shipped weights are; None for weights of others."""
+    return str(Path(file_of(value)).with_suffix(".md")) if value.startswith(_SCHEME) else None

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from vis_core.config import check, setting
 from vis_core.types import Category, FrameBatch, FramePrediction, Hole, TrackPlan, VideoInfo
 from vis_core.windows import ShardWindow, WindowSpec
 
@@ -33,6 +34,65 @@ class Linker(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PredictConfig:
+    """Settings of every predictor; a system's own config adds to them.
+
+    One with rules between settings has a `__post_init__` of its own, which checks the bounds first.
+    """
+
+    batch_size: int = setting(
+        8,
+        low=1,
+        high=4096,
+        execution_only=True,
+        says="Frames handed over at once. Too high costs memory.",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkConfig(PredictConfig):
+    """Settings of every predictor with a network; rows differ in last digits between them."""
+
+    weights: str | None = setting(
+        None, file=True, says="The file or folder that the network's weights come from."
+    )
+    batch_size: int = setting(
+        4,
+        low=1,
+        high=4096,
+        says="Frames that pass the network together. Too low leaves a GPU idle, too high runs out"
+        " of its memory; another size moves last digits.",
+    )
+    cpu_threads: int = setting(
+        1,
+        low=1,
+        high=1024,
+        says="Threads of a network on a processor. More is faster and moves last digits; the Ray"
+        " runner is faster still, with a worker for each core.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class LinkConfig:
+    """Settings of every linker; a system's own config adds to them, as with predictors."""
+
+    break_at_cuts: bool = setting(
+        False, says="A track ends with its shot. Off follows the release, across cuts."
+    )
+    for_fusion: bool = setting(
+        False,
+        says="Tracks are to be fused with those of other members: more result lines, from lower"
+        " scores. On by itself where a job has several members.",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class System:
     """A named system: two config types, and how to build its two halves from them.
 
@@ -43,12 +103,13 @@ class System:
     name: str
     predict_version: int
     link_version: int
-    predict_config: type
-    link_config: type
+    predict_config: type[PredictConfig]
+    link_config: type[LinkConfig]
     window: Callable[[Any], WindowSpec]
     make_predictor: Callable[[Any], Predictor]
     make_linker: Callable[[Any], Linker]
     categories: Callable[[Any], list[Category]]
+    says: str = ""  # one sentence on the method, for a list of systems
     # What the linker needs of every instance: for each thing, the columns one of which gives it.
     reads: Callable[[Any], Sequence[tuple[str, ...]]] = lambda config: ()
     # Columns that its instances have besides the required ones, each with the setting it takes.

@@ -15,7 +15,8 @@ from vis_core import config, errors
 from vis_core.association.fusion import FusionConfig
 from vis_core.errors import UsageError
 from vis_core.formats.results import Results
-from vis_core.job import JobSettings, checked_path
+from vis_core.job import checked_path
+from vis_core.job_settings import JobSettings
 from vis_core.stages.fuse import Fusion, fuse_results
 
 

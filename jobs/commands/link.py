@@ -8,10 +8,11 @@ import json
 from typing import Any
 
 from jobs import progress
-from jobs.commands.arguments import add_flags
+from jobs.commands.arguments import add_flags, add_set_flag, assignments_of
 from jobs.terminal import one_line
 from vis_core import config, errors
-from vis_core.job import JobSettings, checked_path, new_run_id
+from vis_core.job import checked_path, new_run_id, settings_command
+from vis_core.job_settings import JobSettings
 from vis_core.schema import FileMetadata
 from vis_core.stages import relink
 from vis_core.stages.link_columns import check_columns
@@ -27,9 +28,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--system", required=True, help=", ".join(SYSTEMS))
     sub.add_argument("--out", required=True, help="folder for tracks and masks")
     sub.add_argument("--member", metavar="NAME", help="of several members, the one to link")
-    sub.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the linker"
-    )
+    add_set_flag(sub, "a setting of the linker: see `reelmask settings SYSTEM`")
     sub.add_argument("--runner", choices=["inline", "ray"], default="inline")
     sub.add_argument("--address", help="join this Ray cluster instead of starting one here")
     add_flags(sub, ("json",))
@@ -38,8 +37,10 @@ def add(commands: Any) -> None:
 
 def _link(arguments: argparse.Namespace) -> int:
     system = get_system(arguments.system)
-    kinds = [JobSettings, system.link_config]
-    run, linking = config.split_settings(config.parse_assignments(arguments.set), kinds)
+    kinds: list[type] = [JobSettings, system.link_config]
+    run, linking = config.split_settings(
+        assignments_of(arguments), kinds, see=settings_command(system.name)
+    )
     settings: JobSettings = config.build(JobSettings, run)
     predictions = relink.open_predictions(arguments.frames, SYSTEMS, arguments.member)
     job = Relink(

@@ -11,7 +11,8 @@ from vis_core.association.fusion import FusionConfig
 from vis_core.data.synth import SynthConfig, write_data_set
 from vis_core.eval.evaluate import evaluate
 from vis_core.formats.results import Results
-from vis_core.job import JobSettings, MemberSpec, make_job
+from vis_core.job import MemberSpec, make_job
+from vis_core.job_settings import JobSettings
 from vis_core.local import run_inline
 from vis_core.stages.fuse import Fusion, fuse_results
 from vis_core.systems import get_system

@@ -14,8 +14,10 @@ from jobs import cli
 from jobs.commands import label as label_command
 from tests.support.clips import write_clips
 from vis_core import errors
+from vis_core.config import setting
 from vis_core.job import MemberSpec, file_metadata, job_from_record, job_record, make_job
 from vis_core.stages import audit
+from vis_core.system import NetworkConfig
 from vis_core.systems import SYSTEMS
 
 
@@ -244,8 +246,8 @@ def test_a_job_record_whose_parts_are_no_lists():
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Weighted:
-    weights: str = dataclasses.field(metadata={"file": True})
+class Weighted(NetworkConfig):
+    weights: str = setting(file=True, says="What is hashed.")
 
 
 def test_the_weights_are_hashed_once(tmp_path):

@@ -382,7 +382,7 @@ def test_limits_are_errors_with_the_setting_named(clip):
     """So that who has such videos knows what to raise."""
     with pytest.raises(SourceError, match=r"96x64 pixels exceed 1000 \(max_frame_pixels\)"):
         probe(clip, Limits(max_frame_pixels=1000))
-    with pytest.raises(SourceError, match=r"more than 10 frames \(max_frames\)"):
+    with pytest.raises(SourceError, match=r"more than 10 frames \(max_video_frames\)"):
         probe(clip, Limits(max_frames=10))
 
 

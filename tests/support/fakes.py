@@ -4,22 +4,21 @@ import dataclasses
 
 import numpy as np
 
+from vis_core.config import setting
 from vis_core.job import Job, MemberSpec, make_job
-from vis_core.system import System
+from vis_core.system import LinkConfig, PredictConfig, System
 from vis_core.types import FramePrediction, VideoInfo
 from vis_core.windows import WindowSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FakePredictConfig:
-    variant: int = 0
-    batch_size: int = dataclasses.field(default=8, metadata={"execution_only": True})
+class FakePredictConfig(PredictConfig):
+    variant: int = setting(0, says="Another variant has other rows.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FakeLinkConfig:
-    min_score: float = 0.0
-    break_at_cuts: bool = False
+class FakeLinkConfig(LinkConfig):
+    min_score: float = setting(0.0, says="Instances below this score are ignored.")
 
 
 def _nothing(config):

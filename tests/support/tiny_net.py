@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vis_core.config import setting
 from vis_core.masks import rle
 from vis_core.models.numerics import exact
 from vis_core.models.slots import SlottedFrame, calls, filled
-from vis_core.system import System
+from vis_core.system import NetworkConfig, System
 from vis_core.systems.oracle.config import OracleLinkConfig
 from vis_core.systems.oracle.linker import OracleLinker
 from vis_core.types import Category, FrameBatch, FramePrediction
@@ -27,14 +28,13 @@ _EMBEDDING_DIM = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TinyNetConfig:
+class TinyNetConfig(NetworkConfig):
     """Every call has the shape (batch_size, 3, input_height, input_width)."""
 
-    batch_size: int = 4
-    input_height: int = 48
-    input_width: int = 64
-    num_queries: int = 5
-    seed: int = 0
+    input_height: int = setting(48, low=8, says="Height of the input.")
+    input_width: int = setting(64, low=8, says="Width of the input.")
+    num_queries: int = setting(5, low=1, says="Instances of a frame.")
+    seed: int = setting(0, says="Another seed has other weights.")
 
 
 class TinyNet(nn.Module):
@@ -76,7 +76,7 @@ class TinyNetPredictor:
         for call in calls(frames, self._config.batch_size):
             owned = [frame for frame in call if window.owns(frame.frame_index)]
             if owned:
-                with exact():
+                with exact(self._config.cpu_threads):
                     rows = self._rows(owned, window)
                 yield from rows
 

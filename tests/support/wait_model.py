@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vis_core.system import System
+from vis_core.config import setting
+from vis_core.system import PredictConfig, System
 from vis_core.systems.oracle import ORACLE
 from vis_core.systems.oracle.config import OraclePredictConfig
 from vis_core.systems.oracle.predictor import OraclePredictor
@@ -18,14 +19,21 @@ from vis_core.windows import ShardWindow, WindowSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class WaitConfig:
-    batch_size: int = 8
-    # Per frame, as an accelerator would be busy while this process waits.
-    ms: float = dataclasses.field(default=4.0, metadata={"execution_only": True})
-    objects: int = 3
-    fault: str = ""  # video on whose first frame the device fails
-    # While this folder exists frames wait, and say so in it: a file named after the process.
-    hold: str = dataclasses.field(default="", metadata={"execution_only": True})
+class WaitConfig(PredictConfig):
+    ms: float = setting(
+        4.0,
+        low=0,
+        execution_only=True,
+        says="Time per frame, as an accelerator would be busy while this process waits.",
+    )
+    objects: int = setting(3, low=0, says="Objects of a frame.")
+    fault: str = setting("", says="The video on whose first frame the device fails.")
+    hold: str = setting(
+        "",
+        execution_only=True,
+        says="While this folder exists frames wait, and say so in it: a file named after the"
+        " process.",
+    )
 
 
 class WaitPredictor:

@@ -551,7 +551,7 @@ def test_layouts_are_those_of_the_settings():
     [
         ({"layout": "voc"}, "expected one of ytvis, ovis"),
         ({"path": ""}, "path: expected a name"),
-        ({"weight": 0}, "weight: expected a finite number above 0, got 0"),
+        ({"weight": 0}, "weight: expected more than 0, got 0"),
         ({"limit": 0}, "limit: expected 1 or more, got 0"),
         ({"split": "train2017"}, "split: expected nothing with layout ytvis"),
         ({"cache_short_side_px": 100}, "cache_short_side_px: expected nothing with layout ytvis"),

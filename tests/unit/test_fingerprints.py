@@ -15,7 +15,7 @@ def test_a_golden_fingerprint():
         "ebdab48604a9286e63a77b2fc2a1bccb3e386e574c8153687e30283228e975cb"
     )
     assert linker_fingerprint(FAKE, FakeLinkConfig()) == (
-        "7ccbcef1124d9dca72a61dbf53bac07be4d56253535a3bf9840a279d2eaa2d33"
+        "a74ee07925436a401ed7a1ee055808d9904169da3beb13248e6da8a8fa6ee3a2"
     )
 
 

@@ -292,7 +292,7 @@ def test_a_misalignment_of_a_pixel_is_no_change(scene):
         ({"flow": "raft"}, "flow: expected one of dis, got 'raft'"),
         ({"flow_store": "half"}, "flow_store: expected one of eighth, full, got 'half'"),
         ({"reach": "2"}, "reach: expected 5 to 240, got 2"),
-        ({"min_area": "0"}, "min_area: expected a share between 0 and 1, got 0.0"),
+        ({"min_area": "0"}, "min_area: expected more than 0, less than 1, got 0.0"),
         ({"min_motion_px": "-1"}, "min_motion_px: expected more than 0, got -1.0"),
         ({"short_side_px": "4000"}, "short_side_px: expected 16 to 2160, got 4000"),
     ],

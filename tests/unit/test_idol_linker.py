@@ -329,8 +329,8 @@ def test_assoc_report_starts_no_track_for_a_duplicate():
     [
         ({"nms_pre": 1.5}, "nms_pre: expected 0 to 1, got 1.5"),
         ({"emit": float("nan")}, "emit: expected 0 to 1"),
-        ({"min_cosine": -2.0}, "min_cosine: expected -1 to 1, or none"),
-        ({"memory": 0}, "memory: expected 1 or more frames, got 0"),
+        ({"min_cosine": -2.0}, "min_cosine: expected -1 to 1, got -2"),
+        ({"memory": 0}, "memory: expected 1 or more, got 0"),
         ({"forget": 0}, "forget: expected 1 or more"),
         ({"min_len": 0}, "min_len: expected 1 or more"),
     ],

@@ -506,7 +506,7 @@ def test_a_file_that_lacks_a_tensor_is_refused():
         ({"pyramid": 0}, "pyramid: expected 4 to 1024, got 0"),
         ({"block": "basic", "groups": 2}, "has no groups"),
         ({"norm": "group", "width": 12}, "multiple of 8"),
-        ({"norm": "layer"}, "expected 'batch', 'group' or 'live'"),
+        ({"norm": "layer"}, "expected one of batch, group, live"),
         ({"pyramid": 18}, "multiple of 4"),
     ],
 )

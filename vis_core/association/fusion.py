@@ -25,6 +25,7 @@ from vis_core.association.mask_mean import MaskMean
 from vis_core.association.propose_reduce import DROPPED
 from vis_core.association.sequence_iou import Overlaps, keep_best
 from vis_core.association.track_pool import MemberTrack, TrackPool
+from vis_core.config import check, setting
 from vis_core.errors import UsageError
 from vis_core.masks import rle
 from vis_core.types import Category, FloatArray, IntArray
@@ -38,34 +39,49 @@ FUSION_VERSION = 1  # part of the key of fused tracks: bump it with every change
 class FusionConfig:
     """How tracks of several members become one set."""
 
-    # `cluster` averages what members agree on; `nms` keeps the best track as it is.
-    mode: Literal["cluster", "nms"] = "cluster"
-    # IoU in space and time: from `tau` on a track joins a cluster; above it, it is suppressed. Too
-    # high leaves doubles, too low merges neighbours.
-    tau: float = 0.5
-    # How much a track loses that few members saw: mean score x (weight that saw it / all) ^ alpha.
-    # 1 counts the others as 0, 0 forgives; too low lifts what one member made up.
-    alpha: float = 1.0
-    # `distance` puts the outline between those of the members; `vote` takes pixels with half the
-    # weight, which for two members copies the stronger one.
-    mask_mean: MaskMean = "distance"
-    band_px: float = 4.0  # distances count up to here; too high lets a far-off mask bend the rest
-    min_line_score: float = 0.01  # result lines must score above; members' tracks no less
-    # A JSON file, member → {label: label}, for members whose label maps differ.
-    label_map: str | None = dataclasses.field(default=None, metadata={"file": True})
-    max_lines: int = 100  # result lines per video, the best ones; too low cuts crowded videos
+    mode: Literal["cluster", "nms"] = setting(
+        "cluster",
+        says="`cluster` averages what members agree on; `nms` keeps the best track as it is.",
+    )
+    tau: float = setting(
+        0.5,
+        above=0,
+        high=1,
+        says="IoU in space and time: from it on a track joins a cluster, above it a track is"
+        " suppressed. Too high leaves doubles, too low merges neighbours.",
+    )
+    alpha: float = setting(
+        1.0,
+        low=0,
+        high=1,
+        says="How much a track loses that few members saw: mean score x (weight that saw it / all)"
+        " ^ alpha. 1 counts the others as 0, 0 forgives; too low lifts what one member made up.",
+    )
+    mask_mean: MaskMean = setting(
+        "distance",
+        says="`distance` puts the outline between those of the members; `vote` takes pixels with"
+        " half the weight, which for two members copies the stronger one.",
+    )
+    band_px: float = setting(
+        4.0,
+        low=1,
+        high=100,
+        says="Distances count up to here. Too high lets a far-off mask bend the rest.",
+    )
+    min_line_score: float = setting(
+        0.01, low=0, says="Result lines must score above this; members' tracks no less."
+    )
+    label_map: str | None = setting(
+        None,
+        file=True,
+        says="A JSON file, member to {label: label}, for members whose label maps differ.",
+    )
+    max_lines: int = setting(
+        100, low=1, says="Most result lines per video, the best ones. Too low cuts crowded videos."
+    )
 
     def __post_init__(self) -> None:
-        if not 0 < self.tau <= 1:
-            raise ValueError(f"tau: expected an IoU above 0, at most 1, got {self.tau}")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha: expected 0 to 1, got {self.alpha}")
-        if not 1 <= self.band_px <= 100:
-            raise ValueError(f"band_px: expected 1 to 100 pixels, got {self.band_px}")
-        if not self.min_line_score >= 0:
-            raise ValueError(f"min_line_score: expected 0 or more, got {self.min_line_score}")
-        if self.max_lines < 1:
-            raise ValueError(f"max_lines: expected 1 or more, got {self.max_lines}")
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from vis_core.config import check, setting
 from vis_core.data.sample import BoolArray, Sample
 from vis_core.errors import UsageError
 
@@ -24,13 +25,15 @@ _SEEN = 0.3  # of an instance's pixels in a frame must be within a window to cou
 class MosaicConfig:
     """Each frame of a clip has the windows in another order: nothing stays where it was."""
 
-    window_px: int  # side; too small shows small instances alone, too large much background
-    tiles: int  # windows in a row, and rows
+    window_px: int = setting(
+        low=16,
+        high=4096,
+        says="Side of a window. Too small shows small instances alone, too large much background.",
+    )
+    tiles: int = setting(low=1, high=64, says="Windows in a row, and rows.")
 
     def __post_init__(self) -> None:
-        for name, low, high in (("window_px", 16, 4096), ("tiles", 1, 64)):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name}: expected {low} to {high}, got {getattr(self, name)}")
+        check(self)
 
     @property
     def windows(self) -> int:

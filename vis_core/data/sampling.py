@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
 
+from vis_core.config import check, setting
 from vis_core.data.datasets.model import DataSet
 from vis_core.data.sample import BoolArray, IntArray, Sample
 from vis_core.errors import UsageError
@@ -26,7 +26,6 @@ LabelMap: TypeAlias = Mapping[int, int]  # a data set's labels to positions in a
 Others: TypeAlias = Literal["near", "any", "next", "shared_classes", "same"]
 Order: TypeAlias = Literal["ascending", "base_first"]
 
-_OTHERS, _ORDERS = typing.get_args(Others), typing.get_args(Order)
 _BLOCK = 1000  # draws in which the mix of data sets is exact
 _TRIES = 1000  # frames looked at for one with an instance
 
@@ -35,29 +34,36 @@ _TRIES = 1000  # frames looked at for one with an instance
 class SamplingConfig:
     """Which frames of a video make a clip."""
 
-    num_frames: int = 1  # of a clip: 1 for pictures, 2 for pairs
-    # Where the other frames come from. `near`: up to `reach` annotated frames from the base frame.
-    # `any`: the whole video. `next`: those that follow. `shared_classes`: Propose-Reduce's rule,
-    # frames that show every instance of the classes that both have. `same`: the base frame again,
-    # as if the video were pictures without identities.
-    others: Others = "near"
-    reach: int = 10  # too low: nothing moves between frames; too high: nothing is the same
-    # `ascending`: by time, as IDOL's pairs. `base_first`: the base frame, then the others.
-    order: Order = "ascending"
-    # The base frame shows an instance; where it does not, another takes its turn. Off: a network
-    # also sees what is background. On: truth is read once more per draw.
-    only_labelled: bool = False
+    num_frames: int = setting(
+        1, low=1, high=1000, says="Frames of a clip: 1 for pictures, 2 for pairs."
+    )
+    others: Others = setting(
+        "near",
+        says="Where the other frames come from. `near`: up to `reach` annotated frames from the"
+        " base frame; `any`: the whole video; `next`: those that follow; `shared_classes`:"
+        " Propose-Reduce's rule, frames that show every instance of the classes that both have;"
+        " `same`: the base frame again, as if the video were pictures without identities.",
+    )
+    reach: int = setting(
+        10,
+        low=1,
+        high=1_000_000,
+        says="Annotated frames that `near` may be away. Too low: nothing moves between frames; too"
+        " high: nothing is the same.",
+    )
+    order: Order = setting(
+        "ascending",
+        says="`ascending`: by time, as in IDOL's pairs; `base_first`: the base frame, then the"
+        " others.",
+    )
+    only_labelled: bool = setting(
+        False,
+        says="The base frame shows an instance; where it does not, another takes its turn. Off: a"
+        " network also sees what is background. On: truth is read once more per draw.",
+    )
 
     def __post_init__(self) -> None:
-        for name, legal in (("others", _OTHERS), ("order", _ORDERS)):
-            if getattr(self, name) not in legal:
-                raise ValueError(
-                    f"{name}: expected one of {', '.join(legal)}, got {getattr(self, name)!r:.80}"
-                )
-        if not 1 <= self.num_frames <= 1000:
-            raise ValueError(f"num_frames: expected 1 to 1000, got {self.num_frames}")
-        if not 1 <= self.reach <= 1_000_000:
-            raise ValueError(f"reach: expected 1 to 1000000, got {self.reach}")
+        check(self)
         if self.others == "shared_classes" and self.num_frames > 2:
             raise ValueError(
                 "others: shared_classes makes pairs; expected num_frames 1 or 2, got"

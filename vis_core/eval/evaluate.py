@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from vis_core.config import unknown_name
+from vis_core.config import check, setting, unknown_name
 from vis_core.errors import UsageError
 from vis_core.eval.overlap import volumes
 from vis_core.eval.ytvis import TrackAP
@@ -43,18 +42,29 @@ Figures = dict[str, float | None]
 class EvalConfig:
     """What of the results is compared with what of the truth."""
 
-    # Result lines below are left out: too high loses objects, too low costs `hota` false ones.
-    min_score: float | None = None
-    # Frames that count: `all` of the truth, or those that the job sampled (`--every`, `--fps`).
-    frames: Literal["all", "predicted"] = "all"
-    # `same`: results and truth must know the same videos; `common` scores those that both know.
-    videos: Literal["same", "common"] = "same"
-    # `same`: the truth must know every predicted category; `common` drops lines of the others.
-    categories: Literal["same", "common"] = "same"
+    min_score: float | None = setting(
+        None,
+        says="Result lines below this score are left out. Too high loses objects, too low costs"
+        " `hota` false ones.",
+    )
+    frames: Literal["all", "predicted"] = setting(
+        "all",
+        says="Frames that count: `all` of the truth, or those that the job sampled (`--every`,"
+        " `--fps`).",
+    )
+    videos: Literal["same", "common"] = setting(
+        "same",
+        says="`same`: results and truth must know the same videos; `common` scores those that both"
+        " know.",
+    )
+    categories: Literal["same", "common"] = setting(
+        "same",
+        says="`same`: the truth must know every predicted category; `common` drops lines of the"
+        " others.",
+    )
 
     def __post_init__(self) -> None:
-        if self.min_score is not None and not math.isfinite(self.min_score):
-            raise ValueError(f"min_score: expected a number, got {self.min_score}")
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

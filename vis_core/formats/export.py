@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
-from vis_core.config import unknown_name
+from vis_core.config import check, setting, unknown_name
 from vis_core.errors import UsageError
 from vis_core.formats.cocovid import CocoVideoWriter
 from vis_core.formats.cvat import CvatWriter
@@ -43,29 +42,42 @@ _ONLY = {
 class ExportConfig:
     """What is written, and how far a format is stretched."""
 
-    # Lines below are left out: too low floods formats made for few objects, too high loses some.
-    min_score: float | None = None
-    # ytvis: `results` writes scored lines to be evaluated, `truth` annotations to train on.
-    flavour: Literal["results", "truth"] = "results"
-    # ytvis: a truth file whose numbers of videos and categories to use, as a server expects them.
-    truth: str | None = None
-    # ytvis with truth: `same` refuses categories the truth does not know, `common` drops them.
-    categories: Literal["same", "common"] = "same"
-    # davis: objects of a video, best first; its evaluator refuses more than 20.
-    max_objects: int = 20
-    # mots: the class of every track; none takes the labels, of which 10 is not allowed.
-    mots_class: int | None = None
+    min_score: float | None = setting(
+        None,
+        says="Lines below this score are left out. Too low floods formats made for few objects, too"
+        " high loses some.",
+    )
+    flavour: Literal["results", "truth"] = setting(
+        "results",
+        says="ytvis: `results` writes scored lines to be evaluated, `truth` annotations to train"
+        " on.",
+    )
+    truth: str | None = setting(
+        None,
+        says="ytvis: a truth file whose numbers of videos and categories to use, as a server"
+        " expects them.",
+    )
+    categories: Literal["same", "common"] = setting(
+        "same",
+        says="ytvis with truth: `same` refuses categories the truth does not know, `common` drops"
+        " them.",
+    )
+    max_objects: int = setting(
+        20,
+        low=1,
+        high=MOST_OBJECTS,
+        because="a PNG has 256 values, of which 0 is background and 255 void",
+        says="davis: objects of a video, best first; its evaluator refuses more than 20.",
+    )
+    mots_class: int | None = setting(
+        None,
+        low=1,
+        high=9,
+        says="mots: the class of every track; none takes the labels, of which 10 is not allowed.",
+    )
 
     def __post_init__(self) -> None:
-        if self.min_score is not None and not math.isfinite(self.min_score):
-            raise ValueError(f"min_score: expected a number, got {self.min_score}")
-        if not 1 <= self.max_objects <= MOST_OBJECTS:
-            raise ValueError(
-                f"max_objects: expected 1 to {MOST_OBJECTS}, got {self.max_objects}; a PNG has 256"
-                " values, of which 0 is background and 255 void"
-            )
-        if self.mots_class is not None and not 1 <= self.mots_class <= 9:
-            raise ValueError(f"mots_class: expected 1 to 9, got {self.mots_class}")
+        check(self)
         if self.truth is not None and self.flavour == "truth":
             raise ValueError("truth=FILE numbers results; it has no place in flavour=truth")
 

@@ -21,6 +21,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.resnet import BasicBlock
 
+from vis_core.config import check, setting
 from vis_core.errors import UsageError
 from vis_core.models.seeded_sampler import SeededSampler
 from vis_core.models.weights import Weights, buildable, load_into
@@ -36,33 +37,35 @@ _LEVELS = 5  # P2 to P5, and one above
 class MaskRcnnConfig:
     """The small network; its defaults have 2.6 M parameters."""
 
-    width: int = 32  # channels at stride 4; they double with each stride
-    blocks: tuple[int, ...] = (1, 1, 1, 1)  # residual blocks at strides 4, 8, 16, 32
-    pyramid: int = 64  # channels of all levels, and of the mask head
-    hidden: int = 256  # of the box head
-    smallest_anchor_px: int = 12  # of the input; each level has twice the size
-    short_side_px: int = 192  # of the input when the network is used
-    long_side_px: int = 640
+    width: int = setting(
+        32, low=8, high=512, says="Channels at stride 4; they double with each stride."
+    )
+    blocks: tuple[int, ...] = setting(
+        (1, 1, 1, 1), low=1, high=100, says="Residual blocks at strides 4, 8, 16, 32."
+    )
+    pyramid: int = setting(
+        64, low=8, high=1024, says="Channels of all levels, and of the mask head."
+    )
+    hidden: int = setting(256, low=8, high=4096, says="Width of the box head.")
+    smallest_anchor_px: int = setting(
+        12,
+        low=2,
+        high=512,
+        says="Smallest anchor, in pixels of the input; each level has twice the size.",
+    )
+    short_side_px: int = setting(
+        192, low=32, high=4096, says="Short side of the input when the network is used."
+    )
+    long_side_px: int = setting(640, low=32, high=8192, says="Longest side of the input.")
 
     def __post_init__(self) -> None:
-        for name, lowest, highest in (
-            ("width", 8, 512),
-            ("pyramid", 8, 1024),
-            ("hidden", 8, 4096),
-            ("smallest_anchor_px", 2, 512),
-            ("short_side_px", 32, 4096),
-            ("long_side_px", 32, 8192),
-        ):
-            if not lowest <= getattr(self, name) <= highest:
-                raise ValueError(
-                    f"{name}: expected {lowest} to {highest}, got {getattr(self, name)}"
-                )
+        check(self)
         if self.width % 8 or self.pyramid % 8:
             raise ValueError(
                 f"width and pyramid: expected multiples of 8, got {self.width}, {self.pyramid}"
             )
-        if len(self.blocks) != 4 or not all(1 <= number <= 100 for number in self.blocks):
-            raise ValueError(f"blocks: expected four numbers from 1, got {self.blocks}")
+        if len(self.blocks) != 4:
+            raise ValueError(f"blocks: expected four numbers, got {self.blocks}")
 
 
 class Body(nn.Module):

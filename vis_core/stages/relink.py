@@ -41,7 +41,7 @@ from vis_core.store.store import (
     is_results_folder,
     open_store,
 )
-from vis_core.system import System
+from vis_core.system import LinkConfig, System
 from vis_core.types import VideoInfo
 from vis_core.video.sampling import Sampling
 
@@ -63,7 +63,7 @@ class Predictions(Protocol):
 
     def video(self, video_id: str) -> VideoInfo: ...
 
-    def rows(self, video_id: str, system: System, link_config: Any) -> MemberRows: ...
+    def rows(self, video_id: str, system: System, link_config: LinkConfig) -> MemberRows: ...
 
     def videos_table(self) -> pa.Table: ...
 
@@ -76,7 +76,7 @@ class Relink:
 
     predictions: Predictions
     system: System
-    link_config: Any
+    link_config: LinkConfig
     out: str
     metadata: FileMetadata
     row_group_bytes: int
@@ -104,7 +104,7 @@ class TablePredictions:
     def video(self, video_id: str) -> VideoInfo:
         return self._table.video(video_id)
 
-    def rows(self, video_id: str, system: System, link_config: Any) -> MemberRows:
+    def rows(self, video_id: str, system: System, link_config: LinkConfig) -> MemberRows:
         return MemberRows(
             member=self._table.member,
             system=system,
@@ -165,7 +165,7 @@ class FolderPredictions:
     def video(self, video_id: str) -> VideoInfo:
         return self._settled[video_id].video
 
-    def rows(self, video_id: str, system: System, link_config: Any) -> MemberRows:
+    def rows(self, video_id: str, system: System, link_config: LinkConfig) -> MemberRows:
         rows = member_rows(self._job, self._folder, self._settled[video_id], self._member)
         return dataclasses.replace(rows, system=system, link_config=link_config)
 

@@ -27,7 +27,7 @@ from vis_core.stages.frames_check import BadRow, FramesCheck
 from vis_core.store.planning import SPAN
 from vis_core.store.results import ResultsWriter
 from vis_core.store.spool import SPOOLED, MaskSpool
-from vis_core.system import Linker, System
+from vis_core.system import LinkConfig, Linker, System
 from vis_core.types import (
     CarriedMask,
     FloatArray,
@@ -54,7 +54,7 @@ class MemberRows:
 
     member: str
     system: System
-    link_config: Any
+    link_config: LinkConfig
     # Rows of `frames` in order of (window, frame), a table at a time; None: all columns.
     tables: Callable[[Sequence[str] | None], Iterator[pa.Table]]
     cuts: IntArray  # frames after which a shot ends, ascending

@@ -21,9 +21,14 @@ _ALL = (
         InstanceFlowLinkConfig,
         InstanceFlowLinker,
         InstanceFlowLinkConfig.columns,
+        "Instances grouped around centres, linked by the flow of centres (IFA).",
     ),
     link_only(
-        "minvis", MinvisLinkConfig, MinvisLinker, lambda config: [("prev_query", "embedding")]
+        "minvis",
+        MinvisLinkConfig,
+        MinvisLinker,
+        lambda config: [("prev_query", "embedding")],
+        "Every query of a frame, linked to the frame before by one assignment (MinVIS).",
     ),
     ORACLE,
     PROPOSE_REDUCE,

@@ -7,22 +7,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vis_core.errors import UsageError
-from vis_core.system import Linker, Predictor, System
+from vis_core.system import LinkConfig, Linker, PredictConfig, Predictor, System
 from vis_core.windows import WindowSpec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class NoPredictConfig:
+class NoPredictConfig(PredictConfig):
     """Nothing can be set about a network that is not here."""
-
-    batch_size: int = 8
 
 
 def link_only(
     name: str,
-    link_config: type,
+    link_config: type[LinkConfig],
     make_linker: Callable[[Any], Linker],
     reads: Callable[[Any], Sequence[tuple[str, ...]]],
+    says: str,
 ) -> System:
     """A system that links predictions and makes none."""
 
@@ -43,4 +42,5 @@ def link_only(
         make_linker=make_linker,
         categories=lambda config: [],
         reads=reads,
+        says=says,
     )

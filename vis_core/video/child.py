@@ -134,7 +134,7 @@ class Worker:
                 os._exit(3)  # little works with no memory left
             except av.error.ExitError:
                 seconds = self._limits.timeout_seconds
-                text = f"one read took over {seconds:g} s (timeout_seconds)"
+                text = f"one read took over {seconds:g} s (decode_timeout_seconds)"
                 self._reply("error", kind="limit", message=text)
             except SourceChangedError as error:
                 self._reply("error", kind="changed", message=str(error))
@@ -158,7 +158,7 @@ class Worker:
     def _memory_words(self) -> str:
         return (
             f"decoding it takes more than {self._limits.max_memory_bytes} bytes of memory "
-            "(max_memory_bytes)"
+            "(decode_memory_bytes)"
         )
 
     def _tick(self) -> None:

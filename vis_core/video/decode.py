@@ -53,7 +53,8 @@ def check_limits(video: VideoInfo, limits: Limits) -> None:
         )
     if video.num_frames > limits.max_frames:
         raise SourceError(
-            f"{video.video_id}: {video.num_frames} frames exceed {limits.max_frames} (max_frames)"
+            f"{video.video_id}: {video.num_frames} frames exceed {limits.max_frames}"
+            " (max_video_frames)"
         )
 
 

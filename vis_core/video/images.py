@@ -219,7 +219,9 @@ def probe_images(source: Source, limits: Limits, fps: float = 1.0) -> VideoInfo:
     if not frames:
         raise SourceError(f"{shown(source.uri)}: no numbered .jpg, .jpeg or .png files in it")
     if len(frames) > limits.max_frames:
-        raise SourceError(f"{shown(source.uri)}: more than {limits.max_frames} frames (max_frames)")
+        raise SourceError(
+            f"{shown(source.uri)}: more than {limits.max_frames} frames (max_video_frames)"
+        )
     height, width = _first_size(frames, limits)
     pictures = look_at(source.uri)
     rate = Fraction(fps).limit_denominator(_MAX_FPS_DENOMINATOR)

@@ -90,7 +90,7 @@ def _openable(uri: str) -> Any:
 
 def _reason(uri: str, error: av.FFmpegError, limits: Limits) -> str:
     if isinstance(error, av.error.ExitError):
-        return f"did not open within {limits.timeout_seconds:g} s (timeout_seconds)"
+        return f"did not open within {limits.timeout_seconds:g} s (decode_timeout_seconds)"
     with open_file(uri) as file:
         words = explain_unreadable(file)
     return words or f"not a video container this FFmpeg build can read ({error.strerror})"
@@ -217,7 +217,7 @@ def _read_packets(
         flags.append(packet.is_keyframe | (not hidden) << 1)
         last_duration = packet.duration or last_duration
         if len(pts) > limits.max_frames:
-            raise SourceError(f"has more than {limits.max_frames} frames (max_frames)")
+            raise SourceError(f"has more than {limits.max_frames} frames (max_video_frames)")
         if len(pts) % _CLOCK_CHECK_PACKETS == 0 and time.monotonic() > deadline:
             raise SourceError(f"reading its packets took over {budget_seconds:.0f} s")
     bits = np.frombuffer(flags, np.uint8)

@@ -343,5 +343,5 @@ def probing(limits: Limits) -> Iterator[Callable[[Source], VideoInfo]]:
 
 def _epitaph(job: _Job, error: ChildGone | ChildSilent) -> str:
     if isinstance(error, ChildSilent):
-        return f"{job.what}: the decoder hangs: {error} (timeout_seconds)"
+        return f"{job.what}: the decoder hangs: {error} (decode_timeout_seconds)"
     return f"{job.what}: the decoder crashed: {error}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from typing import Literal, TypeAlias
+
+from vis_core.config import brief, check, setting
 
 Layout: TypeAlias = Literal["ytvis", "ovis", "uvo", "davis", "coco", "mask_folders", "sav", "synth"]
 LAYOUT_NAMES: tuple[str, ...] = typing.get_args(Layout)
@@ -15,51 +16,52 @@ _FOR = {
     "annotations": ("ytvis", "ovis", "uvo", "davis", "coco", "sav", "synth"),
     "cache_short_side_px": ("uvo", "sav", "synth"),
 }
-_SMALLEST_PX, _LARGEST_PX = 16, 65_535
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class DataSetConfig:
     """One folder in one of the layouts that docs/datasets.md shows."""
 
-    layout: Layout
-    path: str
-    # The file with the truth, below `path`, where there are several; for davis the folder of the
-    # masks, for sav `manual` or `auto`.
-    annotations: str | None = None
-    split: str | None = None  # of layouts that keep several side by side, such as `train2017`
-    # Too low: the set is hardly seen beside others. Too high: the others are.
-    weight: float = 1.0
-    # Off: what is wrong is counted and left out. On: it is an error, before training begins.
-    strict: bool = False
-    class_agnostic: bool = False  # all instances are of one category, `object`
-    limit: int | None = None  # the first so many usable videos
-    # MP4 frames are kept with this short side, at most. Too low: small objects are lost. None:
-    # full size, which takes 3 bytes per pixel and frame on disk.
-    cache_short_side_px: int | None = None
+    layout: Layout = setting(says="How the folder is laid out.")
+    path: str = setting(says="The folder.")
+    annotations: str | None = setting(
+        None,
+        says="The file with the truth, below `path`, where there are several; for davis the folder"
+        " of the masks, for sav `manual` or `auto`.",
+    )
+    split: str | None = setting(
+        None, says="Part of a layout that keeps several side by side, such as `train2017`."
+    )
+    weight: float = setting(
+        1.0,
+        above=0,
+        says="Too low: the set is hardly seen beside others. Too high: the others are.",
+    )
+    strict: bool = setting(
+        False,
+        says="Off: what is wrong is counted and left out. On: it is an error, before training"
+        " begins.",
+    )
+    class_agnostic: bool = setting(False, says="All instances are of one category, `object`.")
+    limit: int | None = setting(None, low=1, says="The first so many usable videos.")
+    cache_short_side_px: int | None = setting(
+        None,
+        low=16,
+        high=65_535,
+        says="MP4 frames are kept with this short side, at most. Too low loses small objects; none:"
+        " full size, which takes 3 bytes per pixel and frame on disk.",
+    )
 
     def __post_init__(self) -> None:
-        if self.layout not in LAYOUT_NAMES:
-            raise ValueError(
-                f"layout: expected one of {', '.join(LAYOUT_NAMES)}, got {self.layout!r:.80}"
-            )
+        check(self)
         for name in ("path", "annotations", "split"):
             if getattr(self, name) == "":
                 raise ValueError(f"{name}: expected a name, got empty text")
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise ValueError(f"weight: expected a finite number above 0, got {self.weight}")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit: expected 1 or more, got {self.limit}")
-        side = self.cache_short_side_px
-        if side is not None and not _SMALLEST_PX <= side <= _LARGEST_PX:
-            raise ValueError(
-                f"cache_short_side_px: expected {_SMALLEST_PX} to {_LARGEST_PX}, got {side}"
-            )
         for name, layouts in _FOR.items():
             if getattr(self, name) is not None and self.layout not in layouts:
                 raise ValueError(
                     f"{name}: expected nothing with layout {self.layout}, where it has no effect,"
-                    f" got {getattr(self, name)!r:.80}"
+                    f" got {brief(getattr(self, name))}"
                 )
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor
 from vis_core.config import build
 from vis_core.errors import UsageError
 from vis_core.models import swin
+from vis_core.models.class_names import names_by_number
 from vis_core.models.idol.network import Idol, convert
 from vis_core.models.idol.settings import IdolSettings
 from vis_core.models.weights import Weights, buildable
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 RECIPE = "idol"
 _BACKBONE = "detr.detr.backbone.0.backbone."
 _CLASSES = "detr.detr.class_embed.0.weight"
+_RELEASED = {25: "ovis", 80: "coco"}  # by the number of classes
 _DEPTHS = {6: 50, 23: 101}  # by the blocks at stride 16
 
 
@@ -48,9 +50,12 @@ def from_weights(weights: Weights, path: str) -> tuple[Idol, IdolSettings]:
 
 
 def categories_of(weights: Weights, path: str) -> list[Category]:
-    """Released files know how many there are, and not what they are called."""
-    number = _num_classes(weights.tensors, path)
-    return [Category(label=i, name=f"class_{i}", source=RECIPE) for i in range(1, number + 1)]
+    """Released files know how many there are, and not what they are called.
+
+    With 40 they may be of YouTube-VIS 2019 or 2021, in another order.
+    """
+    names = names_by_number(_num_classes(weights.tensors, path), _RELEASED)
+    return [Category(label=i, name=name, source=RECIPE) for i, name in enumerate(names, 1)]
 
 
 def settings_of(weights: Weights, path: str) -> IdolSettings:

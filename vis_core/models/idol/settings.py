@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from vis_core.config import check, setting
 from vis_core.models.idol.config import IdolConfig, IdolShape
 
 LARGEST_PX = 16_384
@@ -13,15 +14,19 @@ LARGEST_PX = 16_384
 class IdolSettings(IdolShape):
     """The released network unless said otherwise."""
 
-    # Of the input when the network is used: smaller loses small objects, larger costs time.
-    short_side_px: int = 480
-    long_edge_cap: int = 1333  # of the other side; a frame beyond it becomes smaller as a whole
-
-    def __post_init__(self) -> None:
-        IdolShape.__post_init__(self)
-        for name in ("short_side_px", "long_edge_cap"):
-            if not 32 <= getattr(self, name) <= LARGEST_PX:
-                raise ValueError(f"{name}: expected 32 to {LARGEST_PX}, got {getattr(self, name)}")
+    short_side_px: int = setting(
+        480,
+        low=32,
+        high=LARGEST_PX,
+        says="Short side of the input when the network is used. Smaller loses small objects, larger"
+        " costs time.",
+    )
+    long_edge_cap: int = setting(
+        1333,
+        low=32,
+        high=LARGEST_PX,
+        says="Longest other side; a frame beyond it becomes smaller as a whole.",
+    )
 
     def config(self, num_classes: int) -> IdolConfig:
         """Of the network for so many categories."""
@@ -33,20 +38,31 @@ class IdolSettings(IdolShape):
 class IdolLearning:
     """What is learned from; the defaults are the release's last two steps."""
 
-    # The first step of the release: instances of single pictures, without what tells them apart.
-    detection_only: bool = False
-    # Whether the later picture of a pair learns to find instances, too. Off, as released: half the
-    # pictures teach detection.
-    both_detect: bool = False
-    # Weight of a loss of ours by which the backbone learns categories where objects are. The
-    # release begins with a trained backbone; from scratch, categories are slow without this.
-    token_loss: float = 0.0
-    # A step before the first, from scratch: that loss alone, without queries. With mosaics, an
-    # instance costs a hundredth of a frame.
-    tokens_only: bool = False
+    detection_only: bool = setting(
+        False,
+        says="The first step of the release: learn the instances of single pictures, without what"
+        " tells them apart.",
+    )
+    both_detect: bool = setting(
+        False,
+        says="The later picture of a pair learns to find instances, too. Off, as released: half the"
+        " pictures teach detection.",
+    )
+    token_loss: float = setting(
+        0.0,
+        low=0,
+        high=1000,
+        says="Weight of a loss of ours by which the backbone learns categories where objects are."
+        " The release begins with a trained backbone; from scratch, categories are slow without"
+        " this.",
+    )
+    tokens_only: bool = setting(
+        False,
+        says="A step before the first, from scratch: that loss alone, without queries. With"
+        " mosaics, an instance costs a hundredth of a frame.",
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.token_loss <= 1000:
-            raise ValueError(f"token_loss: expected 0 to 1000, got {self.token_loss}")
+        check(self)
         if self.tokens_only and not (self.token_loss and self.detection_only):
             raise ValueError("tokens_only: expected token_loss and detection_only beside it")

@@ -5,57 +5,74 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from vis_core.config import check, setting
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SeqMaskRcnnConfig:
     """The defaults are the released network with ResNet-50."""
 
-    block: Literal["bottleneck", "basic"] = "bottleneck"  # basic: a quarter of the channels
-    blocks: tuple[int, ...] = (3, 4, 6, 3)  # residual blocks at strides 4, 8, 16, 32
-    width: int = 64  # channels of the stem, and inside the first blocks
-    groups: int = 1  # of the 3x3 convolutions; 64 with width_per_group 4 is ResNeXt 64x4d
-    width_per_group: int = 64
-    # `batch`: with the statistics of a file, as released. From scratch: `live` learns them, `group`
-    # needs none and learns several times as slowly, but does not mind batches of one or two.
-    norm: Literal["batch", "group", "live"] = "batch"
-    pyramid: int = 256  # channels of all levels and of the Seq-Prop head
-    hidden: int = 1024  # of the box head
-    # 0: as released, classes and boxes of a region from fully connected layers over 7 x 7 bins.
-    # Else so many channels of convolutions over 14 x 14 bins come before, and classes are read from
-    # their mean: small networks learn shapes so that they hardly learn otherwise.
-    box_channels: int = 0
-    mask_channels: int = 256
-    anchor_scale: int = 8  # an anchor's side over its level's stride; too high misses small objects
-    finest_roi_px: int = 56  # boxes of twice the side leave the finest level
-    legacy: bool = True  # boxes with inclusive corners, as released weights need them
-    # Of pictures as the network gets them; 854 x 480 for DAVIS.
-    long_side_px: int = 640
-    short_side_px: int = 360
+    block: Literal["bottleneck", "basic"] = setting(
+        "bottleneck", says="Kind of residual block; basic has a quarter of the channels."
+    )
+    blocks: tuple[int, ...] = setting(
+        (3, 4, 6, 3), low=1, high=100, says="Residual blocks at strides 4, 8, 16, 32."
+    )
+    width: int = setting(
+        64, low=1, high=512, says="Channels of the stem, and inside the first blocks."
+    )
+    groups: int = setting(
+        1,
+        low=1,
+        high=512,
+        says="Groups of the 3x3 convolutions; 64 with width_per_group 4 is ResNeXt 64x4d.",
+    )
+    width_per_group: int = setting(64, low=1, high=512, says="Channels of a group.")
+    norm: Literal["batch", "group", "live"] = setting(
+        "batch",
+        says="`batch`: with the statistics of a file, as released. From scratch: `live` learns"
+        " them, `group` needs none and learns several times as slowly, but does not mind batches of"
+        " one or two.",
+    )
+    pyramid: int = setting(
+        256, low=4, high=1024, says="Channels of all levels and of the Seq-Prop head."
+    )
+    hidden: int = setting(1024, low=1, high=8192, says="Width of the box head.")
+    box_channels: int = setting(
+        0,
+        low=0,
+        high=1024,
+        says="0, as released: classes and boxes of a region come from fully connected layers over"
+        " 7 x 7 bins. Else so many channels of convolutions over 14 x 14 bins come before, and"
+        " classes are read from their mean: small networks hardly learn shapes otherwise.",
+    )
+    mask_channels: int = setting(256, low=1, high=1024, says="Channels of the mask head.")
+    anchor_scale: int = setting(
+        8,
+        low=1,
+        high=64,
+        says="An anchor's side over its level's stride. Too high misses small objects.",
+    )
+    finest_roi_px: int = setting(
+        56, low=1, high=1024, says="Boxes of twice this side leave the finest level."
+    )
+    legacy: bool = setting(
+        True, says="Measure boxes with inclusive corners, as released weights need them."
+    )
+    long_side_px: int = setting(
+        640,
+        low=32,
+        high=8192,
+        says="Longest side of pictures as the network gets them; 854 for DAVIS.",
+    )
+    short_side_px: int = setting(
+        360, low=32, high=4096, says="Longest short side of those pictures; 480 for DAVIS."
+    )
 
     def __post_init__(self) -> None:
-        for name, lowest, highest in (
-            ("width", 1, 512),
-            ("groups", 1, 512),
-            ("width_per_group", 1, 512),
-            ("pyramid", 4, 1024),
-            ("hidden", 1, 8192),
-            ("mask_channels", 1, 1024),
-            ("box_channels", 0, 1024),
-            ("anchor_scale", 1, 64),
-            ("finest_roi_px", 1, 1024),
-            ("long_side_px", 32, 8192),
-            ("short_side_px", 32, 4096),
-        ):
-            if not lowest <= getattr(self, name) <= highest:
-                raise ValueError(
-                    f"{name}: expected {lowest} to {highest}, got {getattr(self, name)}"
-                )
-        if len(self.blocks) != 4 or not all(1 <= number <= 100 for number in self.blocks):
-            raise ValueError(f"blocks: expected four numbers from 1 to 100, got {self.blocks}")
-        if self.block not in ("bottleneck", "basic"):
-            raise ValueError(f"block: expected 'bottleneck' or 'basic', got {self.block!r}")
-        if self.norm not in ("batch", "group", "live"):
-            raise ValueError(f"norm: expected 'batch', 'group' or 'live', got {self.norm!r}")
+        check(self)
+        if len(self.blocks) != 4:
+            raise ValueError(f"blocks: expected four numbers, got {self.blocks}")
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
             raise ValueError("block 'basic' has no groups: leave groups and width_per_group alone")
         if self.pyramid % 4:

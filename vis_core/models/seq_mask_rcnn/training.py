@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vis_core.config import check, setting
 from vis_core.models.seeded_sampler import SeededSampler
 from vis_core.models.seq_mask_rcnn import heads, rpn
 from vis_core.models.seq_mask_rcnn.aggregate import aggregate
@@ -38,28 +39,37 @@ _OTHER_FRAME = 0x5851F42D  # a pair's second frame samples by a seed of its own
 class SeqMaskRcnnLearning:
     """The defaults are as released."""
 
-    detect_in: Literal["first", "both"] = "first"  # frames of a pair detection is learned in
-    # What telling classes apart counts beside the rest: a network from nothing needs more.
-    class_weight: float = 1.0
-    regions: int = 128  # of each picture that the box head learns from; few suffice in mosaics
-    # Regions come from true boxes, moved a little, and the proposal network learns nothing: to
-    # learn classes and masks first, at a fraction of the time.
-    from_truth: bool = False
-    # Weight of a loss of ours: places of an object are to read from places of the same object.
-    # From scratch, all objects are followed at once for long without it.
-    attention_loss: float = 0.0
+    detect_in: Literal["first", "both"] = setting(
+        "first", says="Frames of a pair in which detection is learned."
+    )
+    class_weight: float = setting(
+        1.0,
+        low=0.01,
+        high=100,
+        says="What telling classes apart counts beside the rest; a network from nothing needs"
+        " more.",
+    )
+    regions: int = setting(
+        128,
+        low=8,
+        high=4096,
+        says="Regions of each picture that the box head learns from; few suffice in mosaics.",
+    )
+    from_truth: bool = setting(
+        False,
+        says="Take regions from true boxes, moved a little, while the proposal network learns"
+        " nothing: to learn classes and masks first, at a fraction of the time.",
+    )
+    attention_loss: float = setting(
+        0.0,
+        low=0,
+        high=100,
+        says="Weight of a loss of ours: places of an object are to read from places of the same"
+        " object. From scratch, all objects are followed at once for long without it.",
+    )
 
     def __post_init__(self) -> None:
-        if self.detect_in not in ("first", "both"):
-            raise ValueError(f"detect_in: expected first or both, got {self.detect_in!r:.80}")
-        for name, lowest, highest in (
-            ("class_weight", 0.01, 100),
-            ("regions", 8, 4096),
-            ("attention_loss", 0, 100),
-        ):
-            value = getattr(self, name)
-            if not lowest <= value <= highest:
-                raise ValueError(f"{name}: expected {lowest} to {highest}, got {value}")
+        check(self)
 
 
 class View(NamedTuple):

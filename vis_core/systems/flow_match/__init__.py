@@ -38,4 +38,5 @@ FLOW_MATCH = System(
     make_predictor=make_predictor,
     make_linker=FlowMatchLinker,
     categories=categories,
+    says="Instances of each frame, linked by optical flow and mask overlap (UVO 2021).",
 )

@@ -41,6 +41,7 @@ IDOL = System(
     make_predictor=make_predictor,
     make_linker=IdolLinker,
     categories=categories,
+    says="Instances with contrastive embeddings, linked through a memory bank (IDOL).",
     reads=lambda config: [("embedding",), ("class_scores",)],
     writes={"embedding": "", "class_scores": ""},
 )

@@ -6,106 +6,143 @@ import dataclasses
 from typing import Literal
 
 from vis_core.association.idol import Assoc
+from vis_core.config import setting
+from vis_core.system import LinkConfig, NetworkConfig
 
 Preset = Literal["ytvis", "ovis"]
 ScoreRule = Literal["mean", "max"]
 
 _PRESETS: dict[Preset, tuple[float, float]] = {"ytvis": (0.5, 0.2), "ovis": (0.3, 0.3)}
-_SHARES = ("nms_pre", "min_score", "init_score", "add_new", "match", "emit")
 _FUSION_EMIT = 0.01
 _SHORTEST_PX, _LONGEST_PX = 32, 16_384  # sides of the network's input
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class IdolPredictConfig:
+class IdolPredictConfig(NetworkConfig):
     """The network, and how frames are shown to it. Members that differ in size are views."""
 
-    # Of `reelmask train`, or released: `shipped:idol` comes with reelmask.
-    weights: str = dataclasses.field(default="shipped:idol", metadata={"file": True})
-    # Frames are made this large; none: as the weights were trained for, 480 for released ones.
-    # Smaller loses small objects, larger costs time and may be unlike what was trained on.
-    short_side_px: int | None = None
-    # The longest other side, at which a frame becomes smaller as a whole: 16:9 needs 1.78 times the
-    # short side. None: the weights' own, 1333 for released ones.
-    long_edge_cap: int | None = None
-    # Instances below get no mask and are forgotten, but a frame's best never is: too low costs time
-    # and disk, too high leaves nothing to choose from when linking again.
-    emit_floor: float = 0.05
-    # Boxes of one category that overlap more are one instance: too high keeps doubles, too low
-    # loses neighbours.
-    nms: float = 0.9
-    batch_size: int = 4  # frames that pass the network together; other sizes, other last digits
-    # Threads of a network on a processor. More is faster and moves the last digits; the Ray runner
-    # is faster still with a worker for each core.
-    cpu_threads: int = 1
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("short_side_px", _SHORTEST_PX, _LONGEST_PX),
-            ("long_edge_cap", _SHORTEST_PX, _LONGEST_PX),
-            ("emit_floor", 0, 1),
-            ("nms", 0, 1),
-            ("batch_size", 1, 4096),
-            ("cpu_threads", 1, 1024),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ValueError(f"{name}: expected {low} to {high}, got {value}")
+    weights: str = setting(
+        "shipped:idol",
+        file=True,
+        says="A file of `reelmask train`, or a released one; `shipped:idol` comes with reelmask.",
+    )
+    short_side_px: int | None = setting(
+        None,
+        low=_SHORTEST_PX,
+        high=_LONGEST_PX,
+        says="Frames are resized to this short side; none: as the weights were trained, 480 for"
+        " released ones. Too small loses small objects, too large costs time.",
+    )
+    long_edge_cap: int | None = setting(
+        None,
+        low=_SHORTEST_PX,
+        high=_LONGEST_PX,
+        says="Longest other side, at which a frame shrinks as a whole; 16:9 needs 1.78 times the"
+        " short side. None: the weights' own, 1333 for released ones.",
+    )
+    emit_floor: float = setting(
+        0.05,
+        low=0,
+        high=1,
+        says="Instances below this score get no mask, but a frame's best always does. Too low costs"
+        " time and disk, too high leaves nothing to choose from when linking again.",
+    )
+    nms: float = setting(
+        0.9,
+        low=0,
+        high=1,
+        says="Boxes of one category that overlap more are one instance. Too high keeps doubles, too"
+        " low loses neighbours.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class IdolLinkConfig:
+class IdolLinkConfig(LinkConfig):
     """Scores and overlaps are compared with `>`: a value exactly at a threshold is not above it."""
 
-    # Which release's `nms_pre` and `add_new` hold where they are not given: `ytvis` 0.5 and 0.2,
-    # `ovis` 0.3 and 0.3, which gives fewer and cleaner tracks in crowded scenes.
-    preset: Preset = "ytvis"
-    # Mask overlap above which only the better of two instances stays: too high keeps duplicates,
-    # too low loses objects in front of each other.
-    nms_pre: float | None = None
-    # Score from which an instance like no known track starts one: too low starts false tracks, too
-    # high misses objects that come in later.
-    add_new: float | None = None
-    # Instances below are no candidates, but a frame's best always is: too low takes noise into
-    # tracks, too high tears holes into them.
-    min_score: float = 0.1
-    init_score: float = 0.2  # like `add_new`, while no track is remembered at all
-    # Similarity above which an instance continues a track: too low mixes up ids, too high breaks
-    # tracks.
-    match: float = 0.5
-    # Embeddings a track remembers: few follow changes of appearance, many smooth over them.
-    memory: int = 3
-    # Frames after which an unseen track is forgotten: too low gives objects that return a new id,
-    # too high gives a newcomer an old one.
-    forget: int = 10
-    # `code`: a track takes one instance, and of several similar tracks the one matched most often
-    # wins, as released. `report`: the most similar track, whatever other instances chose.
-    assoc: Assoc = "code"
-    # An instance never continues a track with a smaller cosine; none: no limit, as released, where
-    # a single track in memory is continued by any instance. Too high breaks tracks.
-    min_cosine: float | None = None
-    # Tracks of fewer frames are dropped once they were unseen for two frames, but not within the
-    # first nine: too low keeps flicker, too high loses what is briefly there.
-    min_len: int = 3
-    score: ScoreRule = "mean"  # over a track's own frames, per category; `max` favours long tracks
-    # A track gets a result line for every category above this score: too low floods the results,
-    # too high loses tracks that are unsure of their category.
-    emit: float = 0.05
-    multi_class: bool = True  # off: one line per track, its best category
-    # Tracks are to be fused with those of other members: lines from 0.01 instead of `emit`.
-    for_fusion: bool = False
-    break_at_cuts: bool = False  # a track ends with its shot
-
-    def __post_init__(self) -> None:
-        for name in _SHARES:
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name}: expected 0 to 1, got {value}")
-        if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
-            raise ValueError(f"min_cosine: expected -1 to 1, or none, got {self.min_cosine}")
-        for name in ("memory", "forget", "min_len"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected 1 or more frames, got {getattr(self, name)}")
+    preset: Preset = setting(
+        "ytvis",
+        says="Which release's `nms_pre` and `add_new` hold where they are not given: ytvis 0.5 and"
+        " 0.2, ovis 0.3 and 0.3, which gives fewer and cleaner tracks in crowded scenes.",
+    )
+    nms_pre: float | None = setting(
+        None,
+        low=0,
+        high=1,
+        says="Of two instances whose masks overlap more, only the better one stays. Too high keeps"
+        " duplicates, too low loses objects in front of each other.",
+    )
+    add_new: float | None = setting(
+        None,
+        low=0,
+        high=1,
+        says="Score from which an instance like no known track starts one. Too low starts false"
+        " tracks, too high misses objects that come in later.",
+    )
+    min_score: float = setting(
+        0.1,
+        low=0,
+        high=1,
+        says="Instances below are no candidates, but a frame's best always is. Too low takes noise"
+        " into tracks, too high tears holes into them.",
+    )
+    init_score: float = setting(
+        0.2, low=0, high=1, says="Like `add_new`, while no track is remembered at all."
+    )
+    match: float = setting(
+        0.5,
+        low=0,
+        high=1,
+        says="Similarity above which an instance continues a track. Too low mixes up ids, too high"
+        " breaks tracks.",
+    )
+    memory: int = setting(
+        3,
+        low=1,
+        says="Embeddings a track remembers: few follow changes of appearance, many smooth over"
+        " them.",
+    )
+    forget: int = setting(
+        10,
+        low=1,
+        says="Frames after which an unseen track is forgotten. Too low gives objects that return a"
+        " new id, too high gives a newcomer an old one.",
+    )
+    assoc: Assoc = setting(
+        "code",
+        says="`code`, as released: of several similar tracks the one matched most often wins, and"
+        " it takes one instance. `report`: the most similar track, whatever others chose.",
+    )
+    min_cosine: float | None = setting(
+        None,
+        low=-1,
+        high=1,
+        says="An instance never continues a track with a smaller cosine; none, as released: no"
+        " limit, so a single remembered track takes any instance. Too high breaks tracks.",
+    )
+    min_len: int = setting(
+        3,
+        low=1,
+        says="Tracks of fewer frames are dropped once they were unseen for two frames, but not"
+        " within the first nine. Too low keeps flicker, too high loses what shows briefly.",
+    )
+    score: ScoreRule = setting(
+        "mean",
+        says="A track's score per category, over its own frames; `max` favours long tracks.",
+    )
+    emit: float = setting(
+        0.05,
+        low=0,
+        high=1,
+        says="A track gets a result line for every category above this score. Too low floods the"
+        " results, too high loses tracks that are unsure of their category.",
+    )
+    multi_class: bool = setting(True, says="Off: one line per track, its best category.")
+    for_fusion: bool = setting(
+        False,
+        says="Give result lines from a score of 0.01 instead of `emit`, because tracks are fused"
+        " with those of other members. On by itself where a job has several members.",
+    )
 
     @property
     def max_overlap(self) -> float:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 
+from vis_core.config import setting
+from vis_core.system import LinkConfig
+
 _FUSION_SCORE = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class MinvisLinkConfig:
+class MinvisLinkConfig(LinkConfig):
     """There is nothing to tune in the matching: every query is matched, whatever its likeness."""
 
-    # Result lines per video, the best pairs of track and category: too low loses objects of
-    # crowded scenes, too high floods the results with queries that see nothing.
-    topk: int = 10
-    # Tracks are to be fused with those of other members: every line from a score of 0.01, instead
-    # of the best `topk`.
-    for_fusion: bool = False
-    break_at_cuts: bool = False  # a track ends with its shot
-
-    def __post_init__(self) -> None:
-        if self.topk < 1:
-            raise ValueError(f"topk: expected 1 or more, got {self.topk}")
+    topk: int = setting(
+        10,
+        low=1,
+        says="Result lines per video: the best pairs of track and category. Too low loses objects"
+        " of crowded scenes, too high floods the results with queries that see nothing.",
+    )
+    for_fusion: bool = setting(
+        False,
+        says="Keep every line from a score of 0.01, instead of the best `topk`, because tracks are"
+        " fused with those of other members. On by itself where a job has several members.",
+    )
 
     @property
     def lines(self) -> tuple[int | None, float]:

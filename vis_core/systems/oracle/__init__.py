@@ -23,6 +23,7 @@ ORACLE = System(
     make_predictor=OraclePredictor,
     make_linker=OracleLinker,
     categories=categories,
+    says="Predictions from the truth, with noise at will; feeds every linker, for tests.",
     reads=lambda config: [("proposal",)],
     writes={
         "class_scores": "",

@@ -41,6 +41,7 @@ PROPOSE_REDUCE = System(
     make_predictor=make_predictor,
     make_linker=ProposeReduceLinker,
     categories=categories,
+    says="Sequences proposed from key frames, reduced by their overlap (Propose-Reduce).",
     reads=lambda config: [("proposal",), ("class_scores",)],
     writes={"proposal": "", "class_scores": ""},
 )

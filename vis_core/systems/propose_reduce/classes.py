@@ -6,26 +6,11 @@ from collections.abc import Sequence
 
 from vis_core.errors import UsageError
 from vis_core.models.about import read_about
+from vis_core.models.class_names import CLASS_NAMES, names_by_number
 from vis_core.systems.propose_reduce.config import ProposeReducePredictConfig
 from vis_core.types import Category
 
-# In the order of released files.
-_YTVIS19 = (
-    "person giant_panda lizard parrot skateboard sedan ape dog snake monkey hand rabbit duck cat"
-    " cow fish train horse turtle bear motorbike giraffe leopard fox deer owl surfboard airplane"
-    " truck zebra tiger elephant snowboard boat shark mouse frog eagle earless_seal tennis_racket"
-)
-_YTVIS21 = (
-    "airplane bear bird boat car cat cow deer dog duck earless_seal elephant fish flying_disc fox"
-    " frog giant_panda giraffe horse leopard lizard monkey motorbike mouse parrot person rabbit"
-    " shark skateboard snake snowboard squirrel surfboard tennis_racket tiger train truck turtle"
-    " whale zebra"
-)
-NAMES: dict[str, tuple[str, ...]] = {
-    "ytvis19": tuple(_YTVIS19.split()),
-    "ytvis21": tuple(_YTVIS21.split()),
-    "davis": ("instance",),
-}
+_RELEASED = {40: "ytvis19", 1: "davis"}  # by the number of classes
 
 
 def categories_of(config: ProposeReducePredictConfig) -> list[Category]:
@@ -50,11 +35,9 @@ def categories_of(config: ProposeReducePredictConfig) -> list[Category]:
 
 def _names(number: int, chosen: str | None) -> Sequence[str]:
     if chosen is None:
-        chosen = {40: "ytvis19", 1: "davis"}.get(number)
-    if chosen is None:
-        return [f"class_{label}" for label in range(1, number + 1)]
-    if len(NAMES[chosen]) != number:
+        return names_by_number(number, _RELEASED)
+    if len(CLASS_NAMES[chosen]) != number:
         raise UsageError(
-            f"classes: {chosen} has {len(NAMES[chosen])} classes, the weights have {number}"
+            f"classes: {chosen} has {len(CLASS_NAMES[chosen])} classes, the weights have {number}"
         )
-    return NAMES[chosen]
+    return CLASS_NAMES[chosen]

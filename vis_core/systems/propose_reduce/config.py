@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from vis_core.config import check, setting
+from vis_core.system import LinkConfig, NetworkConfig
 from vis_core.windows import WindowSpec
 
 DataSetName = Literal["ytvis", "davis"]
 Preset = Literal["release", "paper"]
+Network = Literal["resnet50", "resnet101", "resnext101_64x4d"]
 
 # By preset and data set. `memory` is (every, about): exactly one of both.
 _PROPOSE: Mapping[tuple[Preset, DataSetName], Mapping[str, Any]] = {
@@ -21,75 +24,127 @@ _PROPOSE: Mapping[tuple[Preset, DataSetName], Mapping[str, Any]] = {
 }
 _MASK_OVERLAP: Mapping[Preset, float] = {"release": 0.2, "paper": math.inf}
 _INPUT: Mapping[DataSetName, tuple[int, int]] = {"ytvis": (640, 360), "davis": (854, 480)}
-NETWORKS = ("resnet50", "resnet101", "resnext101_64x4d")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ProposeReducePredictConfig:
+class ProposeReducePredictConfig(NetworkConfig):
     """Which network, where it proposes, and how far it follows."""
 
-    weights: str = dataclasses.field(default="shipped:propose_reduce", metadata={"file": True})
-    # The network of a released file; files that `reelmask train` wrote say it themselves.
-    network: Literal["resnet50", "resnet101", "resnext101_64x4d"] | None = None
-    # Names of a released file's classes; none: ytvis19 for 40 classes, else class_1 and so on.
-    classes: Literal["ytvis19", "ytvis21", "davis"] | None = None
-    # Which numbers stand for those left out. `paper`: a key frame shows what was detected there,
-    # detected masks may overlap, and key frames follow eq. 1.
-    preset: Preset = "release"
-    data_set: DataSetName = "ytvis"  # whose numbers; davis has larger pictures and a sparser memory
-    # The largest picture; larger finds smaller objects and takes longer. None: what the weights
-    # were trained with, or the data set's.
-    long_side_px: int | None = None
-    short_side_px: int | None = None
-    # Frames of a window in which objects are looked for: few miss what comes and goes, many cost
-    # time and repeat sequences.
-    num_key_frames: int | None = None
-    # A frame is remembered every so many frames, or about so many per window: too seldom loses
-    # what changes, too often costs time and memory. One of both.
-    memory_every: int | None = None
-    memory_about: int | None = None
-    min_score: float = 0.2  # of an object in a key frame; too low follows noise
-    box_overlap: float = 0.5  # of boxes of a class; too low merges neighbours
-    max_objects: int = 10  # of a key frame; time grows with them
-    # A detected mask goes that overlaps a kept one of its key frame by as much (0.2; paper: never).
-    mask_overlap: float | None = None
-    # Longer videos are cut into windows of so many frames, proposed in each on its own, and linked
-    # on what they share: short windows propose more often, long ones remember for longer.
-    window_frames: int = 72
-    # What is out of sight for all of these frames comes back with a new id; many are work done
-    # twice.
-    window_overlap: int = 18
-    # Masks are enlarged to the video's size before they are cut at 0.5. Off, as released: after it.
-    smooth: bool = False
-    # Features kept for the way back; what does not fit is computed again.
-    feature_bytes: int = dataclasses.field(default=2 << 30, metadata={"execution_only": True})
-    batch_size: int = 8  # frames that pass the backbone together; other sizes, other last digits
-    # Threads of a network on a processor. More is faster and moves the last digits; the Ray runner
-    # is faster still with a worker for each core.
-    cpu_threads: int = 1
+    weights: str = setting(
+        "shipped:propose_reduce",
+        file=True,
+        says="A file of `reelmask train`, or a released one; `shipped:propose_reduce` comes with"
+        " reelmask.",
+    )
+    network: Network | None = setting(
+        None,
+        says="The network of a released file; files of `reelmask train` say it themselves.",
+    )
+    classes: Literal["ytvis19", "ytvis21", "davis"] | None = setting(
+        None,
+        says="Class names of a released file. None: ytvis19 for 40 classes, davis for one, else"
+        " class_1 and so on.",
+    )
+    preset: Preset = setting(
+        "release",
+        says="Whose numbers stand for settings left out. `paper`: a key frame shows what was"
+        " detected there, detected masks may overlap, and key frames follow equation 1.",
+    )
+    data_set: DataSetName = setting(
+        "ytvis",
+        says="The data set whose numbers hold; davis has larger pictures and remembers more"
+        " seldom.",
+    )
+    long_side_px: int | None = setting(
+        None,
+        low=32,
+        high=8192,
+        says="Longest side of a picture. Larger finds smaller objects and takes longer; none: as"
+        " the weights were trained, or the data set's.",
+    )
+    short_side_px: int | None = setting(
+        None,
+        low=32,
+        high=4096,
+        says="Longest short side of a picture; given together with `long_side_px`.",
+    )
+    num_key_frames: int | None = setting(
+        None,
+        low=1,
+        high=10_000,
+        says="Frames of a window in which objects are looked for. Too few miss what comes and goes,"
+        " too many cost time and repeat sequences; none: the preset's.",
+    )
+    memory_every: int | None = setting(
+        None,
+        low=1,
+        high=10_000,
+        says="Remember a frame every so many; give this or `memory_about`. Too seldom loses what"
+        " changes, too often costs time and memory; neither: the preset's.",
+    )
+    memory_about: int | None = setting(
+        None,
+        low=1,
+        high=10_000,
+        says="Remember about so many frames per window; give this or `memory_every`. Too few lose"
+        " what changes, too many cost time and memory.",
+    )
+    min_score: float = setting(
+        0.2, low=0, high=1, says="Lowest score of an object in a key frame. Too low follows noise."
+    )
+    box_overlap: float = setting(
+        0.5,
+        low=0,
+        high=1,
+        says="Of two boxes of a class that overlap more, only the better one stays. Too low merges"
+        " neighbours.",
+    )
+    max_objects: int = setting(
+        10, low=1, high=200, says="Most objects of a key frame; time grows with them."
+    )
+    mask_overlap: float | None = setting(
+        None,
+        low=0,
+        says="A detected mask is dropped where it overlaps a kept one of its key frame by as much;"
+        " none: the preset's (release 0.2, paper never).",
+    )
+    window_frames: int = setting(
+        72,
+        low=2,
+        high=10_000,
+        says="Longer videos are cut into windows of so many frames, proposed in each on its own,"
+        " and linked on what they share. Short windows propose more often, long ones remember for"
+        " longer.",
+    )
+    window_overlap: int = setting(
+        18,
+        low=0,
+        high=9_999,
+        says="Frames that neighbouring windows share. What is out of sight for all of them comes"
+        " back with a new id; too many do work twice.",
+    )
+    smooth: bool = setting(
+        False,
+        says="Enlarge masks to the video's size before they are cut at 0.5. Off, as released: after"
+        " it.",
+    )
+    feature_bytes: int = setting(
+        2 << 30,
+        low=0,
+        high=1 << 50,
+        execution_only=True,
+        says="Memory for features kept for the way back; what does not fit is computed again.",
+    )
+    batch_size: int = setting(
+        8,
+        low=1,
+        high=1024,
+        says="Frames that pass the backbone together. Too low leaves a GPU idle, too high runs out"
+        " of its memory; another size moves last digits.",
+    )
 
     def __post_init__(self) -> None:
-        if self.network is not None and self.network not in NETWORKS:
-            raise ValueError(f"network: expected one of {NETWORKS}, got {self.network!r:.80}")
-        for name, lowest, highest in (
-            ("long_side_px", 32, 8192),
-            ("short_side_px", 32, 4096),
-            ("num_key_frames", 1, 10_000),
-            ("memory_every", 1, 10_000),
-            ("memory_about", 1, 10_000),
-            ("max_objects", 1, 200),
-            ("window_frames", 2, 10_000),
-            ("window_overlap", 0, 9_999),
-            ("feature_bytes", 0, 1 << 50),
-            ("batch_size", 1, 1024),
-            ("cpu_threads", 1, 1024),
-            ("min_score", 0, 1),
-            ("box_overlap", 0, 1),
-            ("mask_overlap", 0, math.inf),
-        ):
-            value = getattr(self, name)
-            if value is not None and not lowest <= value <= highest:
-                raise ValueError(f"{name}: expected {lowest} to {highest}, got {value}")
+        check(self)
         if (self.long_side_px is None) != (self.short_side_px is None):
             raise ValueError("long_side_px and short_side_px: expected both or neither")
         if self.long_side_px is not None and self.long_side_px < (self.short_side_px or 0):
@@ -153,52 +208,72 @@ _FUSION_EMIT = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ProposeReduceLinkConfig:
+class ProposeReduceLinkConfig(LinkConfig):
     """None stands for the release's number for the chosen reduction."""
 
-    # `hard` for YouTube-VIS; `soft` for DAVIS, without categories; `category_aware` is hard NMS of
-    # near copies, then soft NMS in each category: more tracks, each for fewer categories.
-    reduce: Literal["hard", "soft", "category_aware"] = "hard"
-    # What a sequence's class scores are averaged over: the frames where it is visible (release),
-    # or all frames of its window (paper), which ranks objects that are seen briefly low.
-    score_norm: Literal["visible", "all"] = "visible"
-    # Sequence IoU from which the lower-scored one goes (hard 0.5, category_aware 0.9); too high
-    # leaves doubles, too low swallows neighbours.
-    nms: float | None = None
-    # Hard NMS ends below this best class score (0.05), but keeps one; too high loses objects.
-    min_sequence_score: float | None = None
-    # Soft NMS decays by exp(-IoU² / sigma) (0.5); too high leaves doubles, too low loses neighbours
-    # that overlap.
-    sigma: float | None = None
-    # Soft NMS ends below this decayed score (0.001); too high loses tracks, too low adds noise.
-    min_soft_score: float | None = None
-    # Soft NMS selects at most so many per window (20), for category_aware in each category (100).
-    max_tracks: int | None = None
-    # Class scores below give no result line, and a track without a line is dropped (hard 0.05,
-    # category_aware 0.001); too high loses tracks that are sure of no category.
-    emit: float | None = None
-    # IoU on the shared frames from which tracks of neighbouring windows are one; too high breaks
-    # tracks at every window, too low joins different objects.
-    stitch: float = 0.5
-    # Tracks are to be fused with those of other members: lines from 0.01 instead of `emit`.
-    for_fusion: bool = False
-    break_at_cuts: bool = False  # a track ends with its shot
+    reduce: Literal["hard", "soft", "category_aware"] = setting(
+        "hard",
+        says="How sequences are reduced: `hard` for YouTube-VIS; `soft` for DAVIS, without"
+        " categories; `category_aware` is hard NMS of near copies, then soft NMS in each category:"
+        " more tracks, each for fewer categories.",
+    )
+    score_norm: Literal["visible", "all"] = setting(
+        "visible",
+        says="Frames over which a sequence's class scores are averaged: those where it is `visible`"
+        " (release), or `all` of its window (paper), which ranks briefly seen objects low.",
+    )
+    nms: float | None = setting(
+        None,
+        above=0,
+        high=1,
+        says="Sequence IoU from which hard NMS drops the lower score (hard 0.5, category_aware"
+        " 0.9). Too high leaves doubles, too low swallows neighbours.",
+    )
+    min_sequence_score: float | None = setting(
+        None,
+        low=0,
+        says="Hard NMS ends below this best class score (0.05), but keeps one sequence. Too high"
+        " loses objects.",
+    )
+    sigma: float | None = setting(
+        None,
+        above=0,
+        says="Soft NMS decays scores by exp(-IoU² / sigma) (0.5). Too high leaves doubles, too low"
+        " loses neighbours that overlap.",
+    )
+    min_soft_score: float | None = setting(
+        None,
+        above=0,
+        says="Soft NMS ends below this decayed score (0.001). Too high loses tracks, too low adds"
+        " noise.",
+    )
+    max_tracks: int | None = setting(
+        None,
+        low=1,
+        says="Most sequences that soft NMS selects per window (20), for category_aware in each"
+        " category (100).",
+    )
+    emit: float | None = setting(
+        None,
+        low=0,
+        says="Class scores below give no result line, and a track without a line is dropped (hard"
+        " 0.05, category_aware 0.001). Too high loses tracks that are sure of no category.",
+    )
+    stitch: float = setting(
+        0.5,
+        above=0,
+        high=1,
+        says="IoU on the shared frames from which tracks of neighbouring windows are one. Too high"
+        " breaks tracks at every window, too low joins different objects.",
+    )
+    for_fusion: bool = setting(
+        False,
+        says="Give result lines from a score of 0.01 instead of `emit`, because tracks are fused"
+        " with those of other members. On by itself where a job has several members.",
+    )
 
     def __post_init__(self) -> None:
-        for name in ("nms", "stitch"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name}: expected an IoU above 0, at most 1, got {value}")
-        for name in ("sigma", "min_soft_score"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: expected more than 0, got {value}")
-        for name in ("min_sequence_score", "emit"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name}: expected 0 or more, got {value}")
-        if self.max_tracks is not None and self.max_tracks < 1:
-            raise ValueError(f"max_tracks: expected 1 or more, got {self.max_tracks}")
+        check(self)
         for name in RELEASE["category_aware"]:
             if name not in RELEASE[self.reduce] and getattr(self, name) is not None:
                 raise ValueError(f"{name} has no effect with reduce={self.reduce}: leave it out")
