@@ -188,7 +188,7 @@ def test_a_file_that_changed_is_told_from_a_bad_one(path, tmp_path):
     video = encode.probe(copy)
     copy.write_bytes(path.read_bytes() + b"more")
     with VideoReader() as reader:
-        with pytest.raises(SourceChangedError, match="run the index again"):
+        with pytest.raises(SourceChangedError, match="run the command again"):
             pairs(reader.read(whole(video)))
         copy.unlink()
         with pytest.raises(SourceError, match="does not exist"):

@@ -132,7 +132,7 @@ def test_only_regular_files_are_job_files(tmp_path, refused, what):
         os.mkfifo(path)
     elif what == "folder":
         path.mkdir()
-    assert "no regular file" in refused("job", "run", path)
+    assert "expected a regular file, got" in refused("job", "run", path)
 
 
 # --- the record of a run --------------------------------------------------------------------------
