@@ -126,8 +126,8 @@ def test_a_crash_while_decoding_ahead_does_not_touch_the_video_before(video, bad
     with VideoReader() as reader:
         stream = reader.read(whole(video, batch_size=1), then=whole(bad))
         next(stream)
-        child = psutil.Process(reader.child_pid)
         with contextlib.suppress(psutil.NoSuchProcess):  # the reader may have taken its status
+            child = psutil.Process(reader.child_pid)
             while child.status() != psutil.STATUS_ZOMBIE:  # wait() would take it
                 time.sleep(0.05)
         assert len(pairs(stream)) == 59
