@@ -164,8 +164,10 @@ def test_cuts_do_not_depend_on_shards(tmp_path, size):
     assert cuts == [39]
 
 
-def picture_folder(tmp_path, odd_clips):
+def picture_folder(tmp_path, odd_clips, *, damaged=()):
     encode.ffmpeg("-i", odd_clips("closed.mp4"), "-frames:v", "12", tmp_path / "f%d.png")
+    for number in damaged:
+        (tmp_path / f"f{number}.png").write_bytes(b"not a picture")
     source = Source(video_id="pictures", uri=tmp_path.as_uri(), kind="images", bytes=0, mtime_ns=0)
     return probe_images(source, Limits())
 
@@ -179,9 +181,7 @@ def test_a_folder_of_pictures_is_a_video(tmp_path, odd_clips):
 
 
 def test_a_damaged_picture_is_a_hole_and_the_halo_reaches_past_it(tmp_path, odd_clips):
-    video = picture_folder(tmp_path, odd_clips)
-    for number in (5, 6):  # frame_index 4 and 5
-        (tmp_path / f"f{number}.png").write_bytes(b"not a picture")
+    video = picture_folder(tmp_path, odd_clips, damaged=(5, 6))  # frame_index 4 and 5
     frames, decoder = decode(video, 6, 8, halo_before=2)
     assert [index for index, _ in frames] == [2, 3, 6, 7]
     assert decoder.holes == []
