@@ -501,6 +501,8 @@ def open_run(job: Job, runner: str) -> Iterator[Run]:
             raise
         except BaseException as error:
             run.abandon(getattr(error, "exit_code", errors.EXIT_FAILED))
+            if isinstance(error, FileNotFoundError):
+                lease.check()  # whoever took over has deleted what this run still looks for
             raise
 
 
