@@ -45,6 +45,7 @@ def test_every_predictor_gives_the_same_rows_in_any_shards():
 
 
 @pytest.mark.chaos
+@pytest.mark.endless
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("processor", PROCESSORS)
 def test_every_predictor_every_batch_size_every_processor(processor):
@@ -53,6 +54,7 @@ def test_every_predictor_every_batch_size_every_processor(processor):
 
 
 @pytest.mark.chaos
+@pytest.mark.endless
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("processor", ["avx2", "none"])
 def test_runs_are_the_same_on_every_processor(processor):

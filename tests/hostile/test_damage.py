@@ -85,7 +85,7 @@ def files(out, kind):
 
 def pairs():
     for kind, damage in itertools.product(KINDS, DAMAGES):
-        marks = [] if (kind, damage) in QUICK else [pytest.mark.chaos]
+        marks = [] if (kind, damage) in QUICK else [pytest.mark.chaos, pytest.mark.endless]
         yield pytest.param(kind, damage, id=f"{kind}-{damage.__name__}", marks=marks)
 
 

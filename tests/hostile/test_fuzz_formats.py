@@ -315,6 +315,7 @@ def test_spoiled_files_are_read_or_refused_with_a_reason(name, tmp_path):
 
 
 @pytest.mark.chaos
+@pytest.mark.endless
 @pytest.mark.timeout(SECONDS + 120)
 @pytest.mark.parametrize("name", READERS)
 def test_a_minute_of_spoiled_files(name, tmp_path):

@@ -254,7 +254,9 @@ FUZZERS = {"yaml": fuzz_yaml, "records": fuzz_records, "weights": fuzz_weights}
 
 
 @pytest.mark.parametrize(
-    "seconds", [1, pytest.param(SECONDS, marks=pytest.mark.chaos)], ids=["short", "long"]
+    "seconds",
+    [1, pytest.param(SECONDS, marks=[pytest.mark.chaos, pytest.mark.endless])],
+    ids=["short", "long"],
 )
 @pytest.mark.parametrize("what", FUZZERS)
 def test_mutated_files_are_refused_in_words(tmp_path, what, seconds):

@@ -110,6 +110,7 @@ def rounds(out, target, seed, count):
 
 
 @pytest.mark.chaos
+@pytest.mark.endless
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("target", [name for name in TARGETS if "lease" not in name])
 def test_mutated_files_are_errors_of_ours(labelled, tmp_path, target):

@@ -37,6 +37,7 @@ PLACES = [
     *(f"replace@{number}" for number in range(3, 16)),
     *(f"before_publish@{number}" for number in range(2, 13)),
 ]
+QUICK_ON_S3 = {"after_links", "before_sweep", "delete@2"}
 QUICK = {"before_results@2", "before_sweep", "after_sweep", "replace@9"}
 
 
@@ -293,7 +294,10 @@ def stopped(pid):
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [p if p in QUICK_ON_S3 else pytest.param(p, marks=pytest.mark.endless) for p in PLACES],
+)
 def test_a_driver_that_slept_on_s3(client, corpus, tmp_path, place):
     """Stopped by a signal at a failpoint, whole process; another job takes over; then it wakes."""
     out = f"s3://results/{uuid.uuid4().hex[:8]}"
