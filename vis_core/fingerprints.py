@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vis_core import config
-from vis_core.addresses import filesystem, is_remote, scrubbed
+from vis_core.addresses import checked, filesystem, is_remote, scrubbed
 from vis_core.errors import SourceError, UsageError
 from vis_core.system import System
 from vis_core.video.uris import open_file, open_regular, shown
@@ -50,7 +50,7 @@ def digest_of_path(path: str) -> str:
 
 
 def _digest_of_remote(address: str) -> str:
-    is_folder = address.endswith("/")
+    is_folder = checked(address).endswith("/")
     try:
         if not is_folder:
             return digest_of_file(address)
