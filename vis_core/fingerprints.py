@@ -40,7 +40,7 @@ def digest_of_path(path: str) -> str:
     """SHA-256 of what a path or address names: a file's content, or a local folder's tree."""
     if is_remote(path):
         return _digest_of_remote(path)
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path's raises where a name is too long
         return digest_of_file(path)
     tree = {
         name: [status.st_size, digest_of_file(str(Path(path, name)))]
