@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 
 from jobs import cli
 from tests.support.clips import write_clips
-from tests.support.fuzzing import SECONDS
+from tests.support.fuzzing import SECONDS, most_kilobytes
 
 REPO = Path(__file__).parents[2]
 TARGETS = ("manifest/*/*.parquet", "frames/*", "tracks/*", "masks/*", "videos/*", "failures/*")
@@ -106,7 +105,7 @@ def rounds(out, target, seed, count):
         (work / chosen.relative_to(out)).write_bytes(mutated(chosen.read_bytes(), rng))
         read_everything(work)
     shutil.rmtree(work, ignore_errors=True)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(most_kilobytes())
 
 
 @pytest.mark.chaos
